@@ -1,0 +1,141 @@
+#include "preload/ask.h"
+
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+
+#include "preload/process.h"
+#include "preload/sys.h"
+
+namespace towpath {
+
+namespace {
+
+constexpr timeval answer_deadline{10, 0};  // an agent that says nothing for so long is stuck: fail closed
+
+int open_connection() noexcept {
+  const wire::Control* agent = control();
+  if (agent == nullptr) return -1;
+  long fd = sys::call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -1;
+  if (fd < 3) {
+    // A daemon may have closed its standard descriptors: another thread's printf must not reach the agent.
+    const long higher = sys::call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+    sys::call(SYS_close, fd);
+    if (higher < 0) return -1;
+    fd = higher;
+  }
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path + 1, agent->name, agent->name_size);
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + agent->name_size);
+  long result;
+  do {
+    result = sys::call(SYS_connect, fd, &address, size);
+  } while (result == -EINTR);
+  if (result == 0) return static_cast<int>(fd);
+  sys::call(SYS_close, fd);
+  return -1;
+}
+
+}  // namespace
+
+Conversation::Conversation() noexcept : fd_(open_connection()) {}
+
+Conversation::~Conversation() {
+  if (fd_ >= 0) sys::call(SYS_close, fd_);
+}
+
+bool Conversation::say(wire::Message& ask, std::span<const int> descriptors) noexcept {
+  if (fd_ < 0) return false;
+  ask.token = control()->token;
+  const std::size_t size = wire::encode(packet_, ask);
+  if (size == 0 || descriptors.size() > wire::max_descriptors) return false;
+  iovec data{packet_, size};
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int) * wire::max_descriptors)] = {};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  if (!descriptors.empty()) {
+    message.msg_control = room;
+    message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
+    cmsghdr* head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+    std::memcpy(CMSG_DATA(head), descriptors.data(), descriptors.size_bytes());
+  }
+  long sent;
+  do {
+    sent = sys::call(SYS_sendmsg, fd_, &message, MSG_NOSIGNAL);
+  } while (sent == -EINTR);
+  return sent == static_cast<long>(size);
+}
+
+Conversation::Heard Conversation::hear(wire::Reply& out, bool wait, timeval timeout) noexcept {
+  if (fd_ < 0) return Heard::lost;
+  // A receive with a timeout is interrupted exactly when a connect with SO_SNDTIMEO is, and one without is
+  // restarted exactly when a plain connect is (signal(7)): the kernel keeps that promise for us.
+  if (!wait) timeout = answer_deadline;
+  if (timeout.tv_sec != 0 || timeout.tv_usec != 0)
+    sys::call(SYS_setsockopt, fd_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+  long size;
+  do {
+    size = sys::call(SYS_recvfrom, fd_, packet_, sizeof packet_, 0, 0, 0);
+  } while (size == -EINTR && !wait);
+  if (size == -EINTR) return Heard::interrupted;
+  if (size == -EAGAIN) return wait ? Heard::timed_out : Heard::lost;
+  if (size <= 0 || !wire::decode({packet_, static_cast<std::size_t>(size)}, out)) return Heard::lost;
+  return Heard::reply;
+}
+
+int ask_for_page() noexcept {
+  Conversation talk;
+  wire::Message ask{};
+  ask.kind = wire::Ask::hello;
+  if (!talk.ok() || !talk.say(ask)) return -1;
+  std::byte packet[64];
+  iovec data{packet, sizeof packet};
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = room;
+  message.msg_controllen = sizeof room;
+  sys::call(SYS_setsockopt, talk.fd(), SOL_SOCKET, SO_RCVTIMEO, &answer_deadline, sizeof answer_deadline);
+  long size;
+  do {
+    size = sys::call(SYS_recvmsg, talk.fd(), &message, MSG_CMSG_CLOEXEC);
+  } while (size == -EINTR);
+  wire::Reply reply;
+  const cmsghdr* head = size > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+  if (head == nullptr || head->cmsg_type != SCM_RIGHTS || head->cmsg_len != CMSG_LEN(sizeof(int))) return -1;
+  int fd;
+  std::memcpy(&fd, CMSG_DATA(head), sizeof fd);
+  if (wire::decode({packet, static_cast<std::size_t>(size)}, reply) && reply.kind == wire::Answer::page) return fd;
+  sys::call(SYS_close, fd);
+  return -1;
+}
+
+bool begin_watch(Conversation& talk, std::span<const std::uint64_t> cookies) noexcept {
+  wire::Message ask{};
+  ask.kind = wire::Ask::watch;
+  for (const std::uint64_t cookie : cookies) {
+    if (ask.watch.count == wire::max_watched) break;
+    ask.watch.cookies[ask.watch.count++] = cookie;
+  }
+  return talk.say(ask);
+}
+
+void wait_until_decided(std::uint64_t cookie) noexcept {
+  Conversation talk;
+  wire::Reply reply;
+  if (begin_watch(talk, {&cookie, 1})) (void)talk.hear(reply, true);
+}
+
+}  // namespace towpath

@@ -1,0 +1,46 @@
+// One conversation with the agent: a connection of its own, opened for one ask and closed after it.
+// Nothing is kept between asks, so there is nothing to repair after fork and nothing for closefrom() to break.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/error.h"
+#include "proto/wire.h"
+
+namespace towpath {
+
+class Conversation {
+ public:
+  // Opens the connection; ok() is false when no agent listens.
+  Conversation() noexcept;
+  ~Conversation();
+  Conversation(const Conversation&) = delete;
+  Conversation& operator=(const Conversation&) = delete;
+
+  [[nodiscard]] bool ok() const noexcept { return fd_ >= 0; }
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+
+  // Descriptors are passed, not given away.
+  bool say(wire::Message& ask, std::span<const int> descriptors = {}) noexcept;
+
+  enum class Heard : std::uint8_t { reply, interrupted, timed_out, lost };
+  // With `wait`, waits as long as the program's own call would (signals end it as they end that call, `timeout` zero
+  // is for ever). Without, insists on an answer for a few seconds: the agent owes one at once.
+  Heard hear(wire::Reply& out, bool wait, timeval timeout = {}) noexcept;
+
+ private:
+  int fd_ = -1;
+  std::byte packet_[wire::max_message];  // what `out` of hear() points into
+};
+
+// A new read-only descriptor of the agent's page, or -1.
+int ask_for_page() noexcept;
+
+// Waits until one of the sockets is decided (or the agent is gone). The conversation's descriptor becomes readable.
+bool begin_watch(Conversation& talk, std::span<const std::uint64_t> cookies) noexcept;
+
+// For blocking calls on a socket whose handshake runs: returns when it is over.
+void wait_until_decided(std::uint64_t cookie) noexcept;
+
+}  // namespace towpath

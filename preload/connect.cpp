@@ -1,0 +1,197 @@
+// connect(): the program's own socket becomes the tunnel.
+//
+// The hook decides nothing: it hands the socket (the same open file description) to the agent and reports what the
+// agent found. A blocking caller waits for the verdict, a non-blocking one gets EINPROGRESS and learns of the end
+// through its own epoll set, poll or select (epoll.cpp, poll.cpp).
+#include "preload/connect.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/time.h>
+
+#include "preload/ask.h"
+#include "preload/process.h"
+#include "preload/gate.h"
+#include "preload/real.h"
+#include "preload/registrations.h"
+#include "preload/sys.h"
+
+namespace towpath {
+
+namespace {
+
+int option(int fd, int level, int name, int otherwise) noexcept {
+  int value = 0;
+  socklen_t size = sizeof value;
+  return sys::call(SYS_getsockopt, fd, level, name, &value, &size) == 0 ? value : otherwise;
+}
+
+int fail(int number) noexcept {
+  errno = number;
+  return -1;
+}
+
+bool always_direct(const IpAddress& address) noexcept {
+  return address.is_loopback() || address.is_unspecified() || address.is_link_local();
+}
+
+bool is_connected(int fd) noexcept {
+  sockaddr_storage peer;
+  socklen_t size = sizeof peer;
+  return sys::call(SYS_getpeername, fd, &peer, &size) == 0;
+}
+
+// The error that waits on the socket, cleared by reading it.
+int take_socket_error(int fd) noexcept { return option(fd, SOL_SOCKET, SO_ERROR, 0); }
+
+// The agent cannot start a connect on a blocking socket here (net.ipv4.tcp_fastopen=0): do it in its place.
+int dial(int fd, int domain, const Endpoint& to) noexcept {
+  sockaddr_storage address;
+  const socklen_t size = to.to(address, domain);
+  if (size == 0) return EAFNOSUPPORT;
+  if (real().connect(fd, reinterpret_cast<sockaddr*>(&address), size) == 0) return 0;
+  return errno;
+}
+
+// A connect on a socket that towpath knows already. False: it is a fresh attempt.
+bool known_socket(int fd, const PageEntry& entry, bool blocking, int& result) noexcept {
+  switch (entry.state.load(std::memory_order_acquire)) {
+    case SocketState::pending:
+      if (!blocking) {
+        result = fail(EALREADY);
+        return true;
+      }
+      wait_until_decided(entry.cookie.load(std::memory_order_relaxed));
+      if (entry.state.load(std::memory_order_acquire) == SocketState::open) {
+        result = 0;
+        return true;
+      }
+      [[fallthrough]];
+    case SocketState::failed:
+      // The first connect after an asynchronous failure reports it, the next one starts anew.
+      if (take_socket_error(fd) == 0) return false;
+      result = fail(entry.error.load(std::memory_order_relaxed));
+      return true;
+    case SocketState::lost: result = fail(ENETDOWN); return true;
+    case SocketState::none:
+    case SocketState::open: return false;
+  }
+  return false;
+}
+
+// The agent's side of one connect, from the ask to what the program gets.
+int converse(wire::Message& ask, std::span<const int> descriptors, const sockaddr* address, socklen_t size) noexcept {
+  const int fd = ask.connect.fd;
+  const bool blocking = ask.connect.blocking;
+  timeval timeout{};
+  if (blocking) {
+    socklen_t room = sizeof timeout;
+    sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, &room);
+  }
+  Conversation talk;
+  if (!talk.say(ask, descriptors)) return fail(ENETDOWN);
+  for (;;) {
+    wire::Reply reply;
+    const auto heard = talk.hear(reply, blocking, timeout);
+    if (heard == Conversation::Heard::interrupted || heard == Conversation::Heard::timed_out) {
+      // As in the kernel: the call ends, the attempt goes on.
+      ask.kind = wire::Ask::detach;
+      note_gated();
+      talk.say(ask);
+      return fail(heard == Conversation::Heard::interrupted ? EINTR : EINPROGRESS);
+    }
+    if (heard == Conversation::Heard::lost) return fail(ENETDOWN);
+    switch (reply.kind) {
+      case wire::Answer::direct: return real().connect(fd, address, size);
+      case wire::Answer::pending: note_gated(); return fail(EINPROGRESS);
+      case wire::Answer::done: return reply.number == 0 ? 0 : fail(reply.number);
+      case wire::Answer::dial:
+        ask.dialled_errno = dial(fd, ask.connect.domain, reply.endpoint);
+        ask.kind = wire::Ask::dialled;
+        if (!talk.say(ask)) return fail(ENETDOWN);
+        if (ask.dialled_errno == EINTR || ask.dialled_errno == EINPROGRESS) {
+          note_gated();
+          return fail(ask.dialled_errno);
+        }
+        break;
+      default: return fail(reply.number != 0 ? reply.number : ENETDOWN);
+    }
+  }
+}
+
+int stream_connect(int fd, const Endpoint& target, const sockaddr* address, socklen_t size, int domain) noexcept {
+  const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
+  const bool blocking = flags >= 0 && (flags & O_NONBLOCK) == 0;
+  const std::uint64_t cookie = cookie_of(fd);
+  if (const Page* known = mapped_page()) {
+    int result;
+    const PageEntry* entry = find_socket(*known, cookie);
+    if (entry != nullptr && known_socket(fd, *entry, blocking, result)) return result;
+  }
+  if (always_direct(target.address)) return real().connect(fd, address, size);
+  // Connected already, by whomever: the kernel's own answer (0 once after a non-blocking connect, then EISCONN).
+  if (is_connected(fd)) return real().connect(fd, address, size);
+  if (page() == nullptr) return fail(ENETDOWN);
+
+  wire::Message ask{};
+  ask.kind = wire::Ask::connect;
+  ask.connect.target = target;
+  ask.connect.cookie = cookie;
+  ask.connect.fd = fd;
+  ask.connect.domain = domain;
+  ask.connect.blocking = blocking;
+  ask.connect.v6_only = domain == AF_INET6 && option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0;
+  // What the program registered before connect: the agent takes it out until the tunnel stands.
+  const std::size_t early = find_registrations(cookie, ask.connect.registrations);
+  ask.connect.registration_count = static_cast<std::uint8_t>(early);
+  int descriptors[wire::max_descriptors] = {fd};
+  for (std::size_t i = 0; i < early; ++i) descriptors[1 + i] = ask.connect.registrations[i].epoll;
+  return converse(ask, {descriptors, 1 + early}, address, size);
+}
+
+// UDP and the like: nothing may leave the machine for an address that stands for a name.
+bool may_send_to(const Endpoint& target) noexcept {
+  if (always_direct(target.address)) return true;
+  const Page* known = page();
+  return known == nullptr || !is_synthetic(*known, target.address);
+}
+
+}  // namespace
+
+int connect_hook(int fd, const sockaddr* address, socklen_t size) noexcept {
+  if (control() == nullptr || size < sizeof(sa_family_t) || size > sizeof(sockaddr_storage) || !readable(address, size))
+    return real().connect(fd, address, size);
+  // A private copy: what was judged is what gets connected.
+  sockaddr_storage copy{};
+  std::memcpy(&copy, address, size);
+  const auto* judged = reinterpret_cast<const sockaddr*>(&copy);
+  if (copy.ss_family == AF_UNSPEC) {
+    if (pending_socket(fd) != nullptr) closing_socket(fd);
+    return real().connect(fd, judged, size);
+  }
+  const Endpoint target = Endpoint::from(judged, size);
+  if (!target.address) return real().connect(fd, judged, size);
+  const int domain = option(fd, SOL_SOCKET, SO_DOMAIN, -1);
+  // A mismatch is an error that the kernel words best; not a socket at all, too.
+  if (domain != copy.ss_family) return real().connect(fd, judged, size);
+  if (option(fd, SOL_SOCKET, SO_TYPE, -1) != SOCK_STREAM)
+    return may_send_to(target) ? real().connect(fd, judged, size) : fail(ENETUNREACH);
+  return stream_connect(fd, target, judged, size, domain);
+}
+
+bool datagram_allowed(const sockaddr* address, socklen_t size) noexcept {
+  if (control() == nullptr || address == nullptr || size < sizeof(sa_family_t) || size > sizeof(sockaddr_storage) ||
+      !readable(address, size))
+    return true;
+  const Endpoint target = Endpoint::from(address, size);
+  return !target.address || may_send_to(target);
+}
+
+}  // namespace towpath
+
+TOWPATH_EXPORT int connect(int fd, const sockaddr* address, socklen_t size) {
+  return towpath::connect_hook(fd, address, size);
+}

@@ -1,0 +1,58 @@
+// epoll_ctl(): a socket in a handshake is registered when the handshake is over, by the agent.
+#include <cerrno>
+
+#include "preload/ask.h"
+#include "preload/epoll.h"
+#include "preload/process.h"
+#include "preload/real.h"
+#include "preload/registrations.h"
+
+namespace towpath {
+
+namespace {
+
+// True when the agent took the operation; `result` is then what the program gets.
+bool deferred(int epoll, int operation, int fd, const epoll_event* event, int& result) noexcept {
+  if (!anything_pending()) return false;
+  const std::uint64_t cookie = cookie_of(fd);
+  const PageEntry* entry = find_socket(*mapped_page(), cookie);
+  if (entry == nullptr || entry->state.load(std::memory_order_acquire) != SocketState::pending) return false;
+  if (operation != EPOLL_CTL_DEL && !readable(event, sizeof *event)) return false;
+  wire::Message ask{};
+  ask.kind = wire::Ask::epoll;
+  ask.epoll.cookie = cookie;
+  ask.epoll.operation = operation;
+  ask.epoll.registration.fd = fd;
+  ask.epoll.registration.epoll = epoll;
+  if (operation != EPOLL_CTL_DEL) {
+    ask.epoll.registration.events = event->events;
+    ask.epoll.registration.data = event->data.u64;
+  }
+  Conversation talk;
+  wire::Reply reply;
+  const int descriptors[] = {epoll};
+  if (!talk.say(ask, descriptors)) return false;  // also a bad epoll descriptor: the kernel says it best
+  if (talk.hear(reply, false) != Conversation::Heard::reply || reply.kind != wire::Answer::done) return false;
+  // Not deferred, but perhaps in the set since before connect without our knowledge.
+  if (reply.number == ENOENT) return false;
+  if (reply.number != 0) errno = reply.number;
+  result = reply.number == 0 ? 0 : -1;
+  return true;
+}
+
+}  // namespace
+
+int epoll_ctl_hook(int epoll, int operation, int fd, epoll_event* event) noexcept {
+  if (control() == nullptr) return real().epoll_ctl(epoll, operation, fd, event);
+  int result;
+  if (deferred(epoll, operation, fd, event, result)) return result;
+  result = real().epoll_ctl(epoll, operation, fd, event);
+  if (result == 0) remember_registration(epoll, operation, fd, event);
+  return result;
+}
+
+}  // namespace towpath
+
+TOWPATH_EXPORT int epoll_ctl(int epoll, int operation, int fd, epoll_event* event) noexcept {
+  return towpath::epoll_ctl_hook(epoll, operation, fd, event);
+}

@@ -1,0 +1,103 @@
+// getaddrinfo() and getnameinfo(): a name that may be tunnelled is answered at once with a synthetic address that
+// stands for it; nothing about it leaves the machine. Everything else is the program's own resolver's business.
+//
+// libc allocates every answer: the synthetic address is given to the real getaddrinfo as a numeric host, so that
+// freeaddrinfo() of any libc can take it back.
+#include <cerrno>
+#include <cstring>
+
+#include <netinet/in.h>
+
+#include "preload/names.h"
+#include "preload/process.h"
+#include "preload/real.h"
+
+using namespace towpath;
+
+namespace {
+
+void learn_answers(std::string_view name, const addrinfo* list) noexcept {
+  IpAddress found[wire::max_learnt];
+  std::size_t count = 0;
+  for (; list != nullptr && count < wire::max_learnt; list = list->ai_next) {
+    const IpAddress address = Endpoint::from(list->ai_addr, list->ai_addrlen).address;
+    if (address && (count == 0 || !(found[count - 1] == address))) found[count++] = address;
+  }
+  learn_name(name, {found, count});
+}
+
+// glibc frees ai_canonname by itself, musl keeps it inside the answer's own block.
+bool libc_frees_canonical_name() noexcept { return libc_symbol("gnu_get_libc_version") != nullptr; }
+
+char* duplicate(const char* text) noexcept {
+  using Strdup = char* (*)(const char*);
+  static const auto libc_strdup = reinterpret_cast<Strdup>(libc_symbol("strdup"));
+  return libc_strdup != nullptr ? libc_strdup(text) : nullptr;
+}
+
+void set_canonical_name(addrinfo* first, const char* name) noexcept {
+  char* copy = duplicate(name);
+  if (copy == nullptr) return;
+  if (libc_frees_canonical_name()) {
+    using Free = void (*)(void*);
+    if (const auto libc_free = reinterpret_cast<Free>(libc_symbol("free"))) libc_free(first->ai_canonname);
+  }
+  first->ai_canonname = copy;
+}
+
+int synthetic_answer(const char* name, const char* service, const addrinfo& asked, const NameAnswer& answer,
+                     addrinfo** out) noexcept {
+  char host[IpAddress::text_size];
+  const bool six = asked.ai_family == AF_INET6;
+  const std::string_view text = (six ? answer.v6 : answer.v4).format(host);
+  host[text.size()] = '\0';
+  addrinfo hints = asked;
+  // One address and no lookup: nothing to sort by what this host has configured, nothing to map.
+  hints.ai_flags = (hints.ai_flags & ~(AI_ADDRCONFIG | AI_V4MAPPED | AI_ALL)) | AI_NUMERICHOST;
+  const int result = real().getaddrinfo(host, service, &hints, out);
+  if (result == 0 && (asked.ai_flags & AI_CANONNAME) != 0 && *out != nullptr) set_canonical_name(*out, name);
+  return result;
+}
+
+}  // namespace
+
+TOWPATH_EXPORT int getaddrinfo(const char* name, const char* service, const addrinfo* hints, addrinfo** out) {
+  constexpr addrinfo none{};
+  const addrinfo& asked = hints != nullptr ? *hints : none;
+  if (name == nullptr || (asked.ai_flags & AI_NUMERICHOST) != 0 || needs_no_answer(name))
+    return real().getaddrinfo(name, service, hints, out);
+  if (asked.ai_family != AF_UNSPEC && asked.ai_family != AF_INET && asked.ai_family != AF_INET6)
+    return real().getaddrinfo(name, service, hints, out);
+  NameAnswer answer;
+  ask_name(name, asked.ai_family, answer);
+  if (answer.kind == NameAnswer::Kind::refused) return EAI_AGAIN;
+  if (answer.kind == NameAnswer::Kind::own) {
+    const int result = real().getaddrinfo(name, service, hints, out);
+    if (result == 0) learn_answers(name, *out);
+    return result;
+  }
+  // What the search list would make of the name may be exempt: then the program's own resolver is asked first.
+  for (std::size_t i = 0; i < answer.candidate_count; ++i)
+    if (real().getaddrinfo(answer.candidates[i], service, hints, out) == 0) {
+      learn_answers(answer.candidates[i], *out);
+      return 0;
+    }
+  return synthetic_answer(name, service, asked, answer, out);
+}
+
+TOWPATH_EXPORT int getnameinfo(const sockaddr* address, socklen_t size, char* host, socklen_t host_size, char* service,
+                               socklen_t service_size, int flags) {
+  const Endpoint endpoint = control() != nullptr ? Endpoint::from(address, size) : Endpoint{};
+  char name[wire::max_name + 1];
+  if (!endpoint.address || host == nullptr || host_size == 0 || (flags & NI_NUMERICHOST) != 0 ||
+      !name_of_synthetic(endpoint.address, name))
+    return real().getnameinfo(address, size, host, host_size, service, service_size, flags);
+  const std::size_t length = std::strlen(name);
+  if (length >= host_size) return EAI_OVERFLOW;
+  if (service != nullptr && service_size != 0) {
+    const int result = real().getnameinfo(address, size, nullptr, 0, service, service_size, flags & ~NI_NAMEREQD);
+    if (result != 0) return result;
+  }
+  std::memcpy(host, name, length + 1);
+  return 0;
+}

@@ -1,0 +1,66 @@
+// getpeername() and getsockopt(SO_ERROR): what a program asks its socket about the connection.
+#include <cerrno>
+#include <cstring>
+
+#include "preload/process.h"
+#include "preload/real.h"
+
+using namespace towpath;
+
+namespace {
+
+// The entry of a socket that towpath knows; maps the page when the process has not yet.
+const PageEntry* entry_of(int fd) noexcept {
+  if (control() == nullptr) return nullptr;
+  const Page* known = page();
+  return known != nullptr ? find_socket(*known, cookie_of(fd)) : nullptr;
+}
+
+}  // namespace
+
+TOWPATH_EXPORT int getpeername(int fd, sockaddr* address, socklen_t* size) noexcept {
+  if (control() == nullptr) return real().getpeername(fd, address, size);
+  // With the caller's arguments first: every error is the kernel's own.
+  const socklen_t room = readable(size, sizeof *size) ? *size : 0;
+  const int result = real().getpeername(fd, address, size);
+  if (result != 0 || room < sizeof(sa_family_t) || (address->sa_family != AF_INET && address->sa_family != AF_INET6))
+    return result;
+  const PageEntry* entry = entry_of(fd);
+  if (entry == nullptr) return result;
+  if (entry->state.load(std::memory_order_acquire) == SocketState::pending) {
+    *size = room;
+    errno = ENOTCONN;
+    return -1;
+  }
+  sockaddr_storage shown;
+  const socklen_t full = target_of(*entry).to(shown, address->sa_family);
+  if (full == 0) return result;
+  std::memcpy(address, &shown, full < room ? full : room);
+  *size = full;
+  return 0;
+}
+
+TOWPATH_EXPORT int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
+  if (level != SOL_SOCKET || name != SO_ERROR || control() == nullptr || mapped_page() == nullptr)
+    return real().getsockopt(fd, level, name, value, size);
+  const PageEntry* entry = find_socket(*mapped_page(), cookie_of(fd));
+  if (entry == nullptr) return real().getsockopt(fd, level, name, value, size);
+  const SocketState state = entry->state.load(std::memory_order_acquire);
+  // While the handshake runs there is no verdict: an error of the proxy's connection is the agent's to read.
+  if (state == SocketState::pending || state == SocketState::lost) {
+    if (!readable(size, sizeof *size) || *size < sizeof(int)) return real().getsockopt(fd, level, name, value, size);
+    const int error = state == SocketState::lost ? ENETDOWN : 0;
+    std::memcpy(value, &error, sizeof error);
+    *size = sizeof error;
+    return 0;
+  }
+  const int result = real().getsockopt(fd, level, name, value, size);
+  // The socket was made to fail natively, so that the kernel keeps "once" for us; only the number is ours.
+  if (result == 0 && state == SocketState::failed && *size >= sizeof(int)) {
+    int error;
+    std::memcpy(&error, value, sizeof error);
+    if (error != 0) error = entry->error.load(std::memory_order_relaxed);
+    std::memcpy(value, &error, sizeof error);
+  }
+  return result;
+}

@@ -1,0 +1,31 @@
+// Asking the agent about names. What libc's resolver answers and what the agent answers meet here.
+#pragma once
+
+#include <string_view>
+
+#include "base/endpoint.h"
+#include "proto/wire.h"
+
+namespace towpath {
+
+struct NameAnswer {
+  enum class Kind : std::uint8_t { own, synthetic, refused } kind = Kind::own;
+  IpAddress v4, v6;
+  std::uint8_t candidate_count = 0;
+  char candidates[wire::max_candidates][wire::max_name + 1];
+};
+
+// Who answers for this name: the program's own resolver (`own`), the agent (`synthetic`), nobody (`refused`: the
+// agent is gone, and a lookup could leak).
+void ask_name(std::string_view name, int family, NameAnswer& out) noexcept;
+
+// The program's own resolver found these: a later connect to one of them is judged by the name, too.
+void learn_name(std::string_view name, std::span<const IpAddress> addresses) noexcept;
+
+// The name that a synthetic address stands for, into `out` with a NUL; false for any other address.
+bool name_of_synthetic(const IpAddress& address, std::span<char, wire::max_name + 1> out) noexcept;
+
+// `localhost`, literals and the empty name never need the agent.
+bool needs_no_answer(std::string_view name) noexcept;
+
+}  // namespace towpath

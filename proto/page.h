@@ -1,0 +1,85 @@
+// The page that an agent publishes to the processes it serves: which of their sockets towpath knows.
+//
+// One writer (the agent), many readers (every process, mapped read-only). A reader never waits: an entry is
+// found by the kernel's identity of a socket (SO_COOKIE), so it is right after fork, exec, dup and descriptor
+// passing, and a number that was reused never matches. Lives in a memfd that outlives the agent.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+
+#include "base/endpoint.h"
+
+namespace towpath {
+
+inline constexpr std::uint32_t page_magic = 0x50505754;  // "TWPP"
+inline constexpr std::uint32_t page_version = 1;
+inline constexpr std::uint32_t page_entries = 65536;
+inline constexpr std::uint32_t page_window = 32;  // an entry stands at most this far behind its hash
+
+enum class SocketState : std::uint32_t {
+  none = 0,
+  pending = 1,  // the handshake runs: the program must not see the socket ready
+  open = 2,     // the tunnel stands, or a direct connection behind a synthetic address
+  failed = 3,   // taken off the proxy; `error` is what the program gets for it
+  lost = 4,     // the agent died in mid-handshake: the socket leads to a proxy that was told nothing, use fails
+};
+
+struct PageEntry {
+  std::atomic<std::uint64_t> cookie;  // 0: free. Written last when an entry is made.
+  std::atomic<SocketState> state;
+  std::atomic<std::int32_t> error;
+  std::uint8_t address[16];  // what the program asked for, as getpeername shows it; 4 or 16 bytes
+  std::uint16_t port;
+  std::uint8_t address_size;
+  std::uint8_t unused[13];
+};
+static_assert(sizeof(PageEntry) == 48);
+
+struct Page {
+  std::uint32_t magic;
+  std::uint32_t version;
+  std::atomic<std::uint32_t> pending;  // entries in state pending or lost: 0 keeps every hook out of the way
+  std::uint32_t synthetic_v4;          // host order
+  std::uint32_t synthetic_v4_bits;
+  std::uint8_t synthetic_v6[8];        // a /64
+  std::uint8_t unused[36];
+  PageEntry entries[page_entries];
+};
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+
+[[nodiscard]] inline std::uint32_t page_hash(std::uint64_t cookie) noexcept {
+  return static_cast<std::uint32_t>((cookie * 0x9e3779b97f4a7c15ull) >> 40) % page_entries;
+}
+
+// The entry of a socket, or null. Safe against a writer that works at the same time.
+[[nodiscard]] inline const PageEntry* find_socket(const Page& page, std::uint64_t cookie) noexcept {
+  if (cookie == 0) return nullptr;
+  for (std::uint32_t i = 0; i < page_window; ++i) {
+    const PageEntry& entry = page.entries[(page_hash(cookie) + i) % page_entries];
+    if (entry.cookie.load(std::memory_order_acquire) == cookie) return &entry;
+  }
+  return nullptr;
+}
+
+[[nodiscard]] inline Endpoint target_of(const PageEntry& entry) noexcept {
+  std::uint8_t bytes[16];
+  std::memcpy(bytes, entry.address, sizeof bytes);
+  Endpoint out;
+  out.port = entry.port;
+  out.address = entry.address_size == 4
+                    ? IpAddress::v4(std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 |
+                                    std::uint32_t{bytes[2]} << 8 | bytes[3])
+                    : IpAddress::v6(bytes);
+  return out;
+}
+
+[[nodiscard]] inline bool is_synthetic(const Page& page, const IpAddress& address) noexcept {
+  if (address.is_v4())
+    return page.synthetic_v4_bits != 0 &&
+           address.in_prefix(IpAddress::v4(page.synthetic_v4), page.synthetic_v4_bits);
+  return address.is_v6() && std::memcmp(address.bytes().data(), page.synthetic_v6, 8) == 0;
+}
+
+}  // namespace towpath

@@ -1,0 +1,141 @@
+// What a program's process and its agent say to each other.
+//
+// Transport: SOCK_SEQPACKET, one connection per ask; one message is one packet. Descriptors travel beside it.
+// Both halves ship together: the version must be equal, there is no negotiation.
+// Everything that arrives is hostile until decode() has looked at it: sizes, enumerators, counts, text.
+//
+//   ask                      descriptors         answers
+//   hello                    -                   page (with the page's descriptor)
+//   connect                  socket, epoll sets  direct | refuse | pending | dial ... | done
+//     dialled                -                   (continues `dial`: the program connected by itself)
+//     detach                 -                   none: the caller was interrupted, the attempt goes on as if non-blocking
+//   epoll                    epoll set           done (errno as epoll_ctl's) | native
+//   closing                  -                   done
+//   watch                    -                   done, when one of the sockets is decided
+//   name                     -                   own | synthetic (+ candidates) | refuse
+//   learn                    -                   done
+//   reverse                  -                   name | own
+//
+// A connection that ends without `detach` means that the asker is gone: what it waited for is cancelled.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/endpoint.h"
+
+namespace towpath::wire {
+
+inline constexpr std::uint32_t magic = 0x41505754;  // "TWPA"
+inline constexpr std::uint16_t version = 1;
+inline constexpr std::size_t max_message = 4096;
+inline constexpr std::size_t max_registrations = 8;
+inline constexpr std::size_t max_descriptors = 1 + max_registrations;
+inline constexpr std::size_t max_name = 255;
+inline constexpr std::size_t max_watched = 256;
+inline constexpr std::size_t max_learnt = 64;
+inline constexpr std::size_t max_candidates = 8;
+
+using Token = std::array<std::uint8_t, 16>;  // the right to ask
+
+enum class Ask : std::uint8_t { hello, connect, dialled, detach, epoll, closing, watch, name, learn, reverse };
+inline constexpr std::uint8_t ask_count = 10;
+
+enum class Answer : std::uint8_t { page, direct, refuse, pending, dial, done, native, own, synthetic, name };
+inline constexpr std::uint8_t answer_count = 10;
+
+struct Registration {
+  std::int32_t fd;       // the socket's number in the program
+  std::int32_t epoll;    // the epoll set's number in the program; its descriptor travels along
+  std::uint32_t events;
+  std::uint32_t unused;
+  std::uint64_t data;
+};
+
+struct ConnectAsk {
+  Endpoint target;
+  std::uint64_t cookie;
+  std::int32_t fd;      // the socket's number in the program
+  std::int32_t domain;  // AF_INET or AF_INET6
+  bool blocking;
+  bool v6_only;
+  std::uint8_t registration_count;
+  std::array<Registration, max_registrations> registrations;
+};
+
+struct EpollAsk {
+  std::uint64_t cookie;
+  std::int32_t operation;  // EPOLL_CTL_*
+  Registration registration;
+};
+
+struct ClosingAsk {
+  std::uint64_t cookie;
+  std::int32_t fd;
+};
+
+struct WatchAsk {
+  std::uint16_t count;
+  std::array<std::uint64_t, max_watched> cookies;
+};
+
+struct NameAsk {
+  std::int32_t family;  // AF_UNSPEC, AF_INET, AF_INET6
+  std::string_view name;
+};
+
+struct LearnAsk {
+  std::string_view name;
+  std::uint8_t count;
+  std::array<IpAddress, max_learnt> addresses;
+};
+
+struct Message {  // a decoded ask; views point into the packet
+  Ask kind;
+  Token token;
+  ConnectAsk connect;
+  EpollAsk epoll;
+  ClosingAsk closing;
+  WatchAsk watch;
+  NameAsk name;
+  LearnAsk learn;
+  IpAddress reverse;
+  std::int32_t dialled_errno;
+};
+
+// The number of bytes, 0 when it does not fit (a caller's mistake).
+[[nodiscard]] std::size_t encode(std::span<std::byte> out, const Message& ask) noexcept;
+// False for anything that is not exactly one well-formed ask.
+[[nodiscard]] bool decode(std::span<const std::byte> in, Message& out) noexcept;
+
+struct Reply {
+  Answer kind = Answer::refuse;
+  std::int32_t number = 0;   // errno for refuse and done
+  Endpoint endpoint;         // dial
+  IpAddress v4, v6;          // synthetic
+  std::string_view name;     // name
+  std::uint8_t candidate_count = 0;
+  std::array<std::string_view, max_candidates> candidates;  // synthetic: ask the own resolver for these first, in order
+};
+
+[[nodiscard]] std::size_t encode(std::span<std::byte> out, const Reply& reply) noexcept;
+[[nodiscard]] bool decode(std::span<const std::byte> in, Reply& out) noexcept;
+
+// Equal or not, in a time that does not depend on where they differ.
+[[nodiscard]] bool same(const Token& a, const Token& b) noexcept;
+
+// "CONTROL:TOKEN" as it stands in the environment variable: the abstract socket name (graphic ASCII without ':',
+// at most 90 bytes) and 32 hexadecimal digits.
+inline constexpr std::size_t max_control_name = 90;
+inline constexpr std::string_view control_variable = "TOWPATH_CONTROL";
+struct Control {
+  char name[max_control_name];
+  std::uint8_t name_size = 0;
+  Token token{};
+};
+[[nodiscard]] bool parse_control(std::string_view text, Control& out) noexcept;
+
+}  // namespace towpath::wire
