@@ -17,7 +17,8 @@ struct TooLarge : std::runtime_error {
 };
 
 Position position_of(const YAML::Mark& mark) {
-  return mark.is_null() ? Position{} : Position{static_cast<unsigned>(mark.line) + 1, static_cast<unsigned>(mark.column) + 1};
+  return mark.is_null() ? Position{}
+                        : Position{static_cast<unsigned>(mark.line) + 1, static_cast<unsigned>(mark.column) + 1};
 }
 
 // Copies a tree. An alias is copied as often as it is used and may contain itself, so both the number
@@ -51,8 +52,11 @@ class Copier {
       if (!pair.first.IsScalar()) continue;
       const std::string& key = pair.first.Scalar();
       if (std::find(wanted.begin(), wanted.end(), key) == wanted.end()) continue;
-      if (key == "coderd") out.members.push_back({key, position_of(pair.first.Mark()), copy_only(pair.second, {sections[0], sections[1]})});
-      else out.members.push_back(member(pair.first, pair.second, 1));
+      if (key == "coderd")
+        out.members.push_back(
+            {key, position_of(pair.first.Mark()), copy_only(pair.second, {sections[0], sections[1]})});
+      else
+        out.members.push_back(member(pair.first, pair.second, 1));
     }
     return out;
   }
@@ -66,8 +70,10 @@ class Copier {
   static Node copy_scalar_or_list(const YAML::Node& from) {
     Node out;
     out.at = position_of(from.Mark());
-    if (from.IsScalar()) out.kind = Node::Kind::scalar, out.text = from.Scalar();
-    else if (from.IsSequence()) out.kind = Node::Kind::list, out.items.resize(from.size() > 0 ? 1 : 0);
+    if (from.IsScalar())
+      out.kind = Node::Kind::scalar, out.text = from.Scalar();
+    else if (from.IsSequence())
+      out.kind = Node::Kind::list, out.items.resize(from.size() > 0 ? 1 : 0);
     return out;
   }
 
@@ -79,7 +85,8 @@ Node parse(std::string_view text, std::string_view file, std::vector<Problem>& p
   if (documents.empty()) return {};
   for (std::size_t i = 1; i < documents.size(); ++i)
     if (!documents[i].IsNull()) {
-      problems.push_back({Problem::Severity::error, place(file, position_of(documents[i].Mark())), "more than one YAML document in the file"});
+      problems.push_back({Problem::Severity::error, place(file, position_of(documents[i].Mark())),
+                          "more than one YAML document in the file"});
       return {};
     }
   return Copier().copy_only(documents[0], {"coderd", sections[0], sections[1]});
@@ -89,10 +96,14 @@ Node parse(std::string_view text, std::string_view file, std::vector<Problem>& p
 
 bool Node::empty() const noexcept {
   switch (kind) {
-    case Kind::null: return true;
-    case Kind::scalar: return text.empty();
-    case Kind::list: return items.empty();
-    case Kind::map: return members.empty();
+    case Kind::null:
+      return true;
+    case Kind::scalar:
+      return text.empty();
+    case Kind::list:
+      return items.empty();
+    case Kind::map:
+      return members.empty();
   }
   return true;
 }

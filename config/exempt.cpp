@@ -30,12 +30,6 @@ Split split_port(std::string_view entry) noexcept {
   return {entry.substr(0, colon), entry.substr(colon + 1), true, false, true};
 }
 
-// What stands before an "@" may be a password.
-std::string shown(std::string_view entry) {
-  const std::size_t at = entry.rfind('@');
-  return at == entry.npos ? quoted(entry) : quoted("***" + std::string(entry.substr(at)));
-}
-
 std::string slash_complaint(std::string_view entry) {
   const std::string_view before = entry.substr(0, entry.find('/'));
   if (before.starts_with('[')) return "a range is written without brackets, like 2001:db8::/32";
@@ -50,9 +44,12 @@ std::string slash_complaint(std::string_view entry) {
 
 bool ExemptRules::Rule::covers(std::string_view host, const IpAddress& address) const noexcept {
   switch (kind) {
-    case Kind::everything: return true;
-    case Kind::undotted: return !host.empty() && host.find('.') == host.npos;
-    case Kind::range: return range.contains(address);
+    case Kind::everything:
+      return true;
+    case Kind::undotted:
+      return !host.empty() && host.find('.') == host.npos;
+    case Kind::range:
+      return range.contains(address);
     case Kind::name:
       if (host == name) return true;
       [[fallthrough]];
@@ -74,7 +71,8 @@ std::string ExemptRules::read_target(std::string_view target, Rule& rule) {
   rule.kind = target.starts_with("*.") || target.starts_with('.') ? Rule::Kind::subdomains : Rule::Kind::name;
   if (target.starts_with('*') && rule.kind == Rule::Kind::subdomains) target.remove_prefix(1);
   if (rule.kind == Rule::Kind::subdomains) target.remove_prefix(1);
-  if (target.find('*') != target.npos) return "\"*\" stands alone or as \"*.\" at the start: use .example.com or a range";
+  if (target.find('*') != target.npos)
+    return "\"*\" stands alone or as \"*.\" at the start: use .example.com or a range";
   if (target.find(':') != target.npos) return "two ports, or a bad IPv6 address";
   rule.name = normalise_name(target);
   return rule.name.empty() ? "no usable host name" : "";
@@ -104,7 +102,8 @@ std::string ExemptRules::read(std::string_view entry, Rule& rule) {
   const Split split = split_port(entry);
   if (!split.ok) return "bad brackets: expected [address] or [address]:port";
   if (split.host.empty()) return "no host before the port";
-  if (split.bracketed && !split.has_port && split.host.find(':') == split.host.npos) return "brackets are for IPv6 addresses";
+  if (split.bracketed && !split.has_port && split.host.find(':') == split.host.npos)
+    return "brackets are for IPv6 addresses";
   // Go compares ports as text, so that :080 never meets port 80; ours is an error that says so.
   if (!split.port.empty()) {
     const auto port = parse_port(split.port);
@@ -119,12 +118,13 @@ void ExemptRules::add(std::string_view list, std::string_view where, Problem::Se
   for (const std::string_view entry : split_list(list)) {
     Rule rule;
     if (const std::string why = read(entry, rule); !why.empty()) {
-      problems.push_back({unusable, std::string(where), "unusable entry " + shown(entry) + ": " + why});
+      problems.push_back({unusable, std::string(where), "unusable entry " + quoted_masked(entry) + ": " + why});
       continue;
     }
     if (rule.kind >= Rule::Kind::name && rule.kind < Rule::Kind::range && ends_in_number(rule.name))
-      problems.push_back({Problem::Severity::warning, std::string(where),
-                          quoted(entry) + " is only ever compared with names: write a range of addresses like 10.0.0.0/8"});
+      problems.push_back(
+          {Problem::Severity::warning, std::string(where),
+           quoted(entry) + " is only ever compared with names: write a range of addresses like 10.0.0.0/8"});
     rules_.push_back(std::move(rule));
   }
 }

@@ -17,8 +17,8 @@ std::string to_ace(std::string_view name) {
   const std::string terminated(name);
   for (const int mapping : {IDN2_NONTRANSITIONAL, IDN2_TRANSITIONAL}) {
     std::uint8_t* ace = nullptr;
-    const int result = idn2_lookup_u8(reinterpret_cast<const std::uint8_t*>(terminated.c_str()), &ace,
-                                      IDN2_NFC_INPUT | mapping);
+    const int result =
+        idn2_lookup_u8(reinterpret_cast<const std::uint8_t*>(terminated.c_str()), &ace, IDN2_NFC_INPUT | mapping);
     if (result == IDN2_OK && ace != nullptr) {
       std::string out = lower_ascii(reinterpret_cast<const char*>(ace));
       idn2_free(ace);
@@ -29,7 +29,9 @@ std::string to_ace(std::string_view name) {
   return {};
 }
 
-bool is_name_character(char c) noexcept { return is_alpha(c) || is_digit(c) || c == '-' || c == '_' || c == '.'; }
+bool is_name_character(char c) noexcept {
+  return is_alpha(c) || is_digit(c) || c == '-' || c == '_' || c == '.';
+}
 
 }  // namespace
 

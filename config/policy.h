@@ -15,8 +15,8 @@
 
 namespace towpath {
 
-enum class DnsMode : std::uint8_t { proxy, local };     // where names are looked up
-enum class UdpMode : std::uint8_t { allow, block };     // DNS is handled either way
+enum class DnsMode : std::uint8_t { proxy, local };                    // where names are looked up
+enum class UdpMode : std::uint8_t { allow, block };                    // DNS is handled either way
 enum class PlainHttp : std::uint8_t { automatic, connect, absolute };  // port 80 through an http proxy
 enum class SetuidMode : std::uint8_t { refuse, direct };
 enum class ProxyProtocol : std::uint8_t { off, optional, require };

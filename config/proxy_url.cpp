@@ -14,9 +14,12 @@ constexpr std::string_view authority_end = "/?#";
 
 std::uint16_t default_port(ProxyScheme scheme) noexcept {
   switch (scheme) {
-    case ProxyScheme::http: return 80;
-    case ProxyScheme::https: return 443;
-    case ProxyScheme::socks5: return 1080;
+    case ProxyScheme::http:
+      return 80;
+    case ProxyScheme::https:
+      return 443;
+    case ProxyScheme::socks5:
+      return 1080;
   }
   return 0;
 }
@@ -24,14 +27,21 @@ std::uint16_t default_port(ProxyScheme scheme) noexcept {
 // Each step reads a part of the text into `url` and returns its complaint, "" when there is none.
 std::string read_scheme(std::string_view text, ProxyUrl& url) {
   const std::string scheme = lower_ascii(text);
-  if (scheme == "http") url.scheme = ProxyScheme::http;
-  else if (scheme == "https") url.scheme = ProxyScheme::https;
-  else if (scheme == "socks5" || scheme == "socks5h") url.scheme = ProxyScheme::socks5;
-  else if (scheme.empty()) return "no scheme before \"://\": use http, https or socks5";
-  else if (!std::all_of(scheme.begin(), scheme.end(), [](char c) { return is_alpha(c) || is_digit(c) || c == '+' || c == '-'; }))
+  if (scheme == "http")
+    url.scheme = ProxyScheme::http;
+  else if (scheme == "https")
+    url.scheme = ProxyScheme::https;
+  else if (scheme == "socks5" || scheme == "socks5h")
+    url.scheme = ProxyScheme::socks5;
+  else if (scheme.empty())
+    return "no scheme before \"://\": use http, https or socks5";
+  else if (!std::all_of(scheme.begin(), scheme.end(),
+                        [](char c) { return is_alpha(c) || is_digit(c) || c == '+' || c == '-'; }))
     return "\"://\" in the wrong place: expected scheme://user:password@host:port";
-  else if (scheme.starts_with("socks")) return "unsupported scheme " + scheme + ": use socks5";
-  else return "unsupported scheme " + scheme + ": use http, https or socks5";
+  else if (scheme.starts_with("socks"))
+    return "unsupported scheme " + scheme + ": use socks5";
+  else
+    return "unsupported scheme " + scheme + ": use http, https or socks5";
   return {};
 }
 
@@ -100,9 +110,10 @@ std::string read_host(std::string_view text, ProxyUrl& url) {
   if (text.starts_with('[')) return read_bracketed(text, url);
   const std::size_t colon = text.find(':');
   if (colon != text.rfind(':')) {
-    const bool v6 = std::all_of(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(std::min(text.find('%'), text.size())),
-                                [](char c) { return is_digit(c) || c == ':' || c == '.' || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f'); });
-    return v6 && text.find("::") != text.npos ? "an IPv6 address needs brackets: [::1]:3128"
+    const bool v6 = std::all_of(
+        text.begin(), text.begin() + static_cast<std::ptrdiff_t>(std::min(text.find('%'), text.size())),
+        [](char c) { return is_digit(c) || c == ':' || c == '.' || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f'); });
+    return v6 && text.find("::") != text.npos                    ? "an IPv6 address needs brackets: [::1]:3128"
            : v6 && std::count(text.begin(), text.end(), ':') > 2 ? "an IPv6 address needs brackets: [2001:db8::1]:3128"
                                                                  : "two ports: expected host:port";
   }
@@ -151,15 +162,19 @@ std::string host_and_port(const ProxyUrl& url) {
 
 std::string_view name_of(ProxyScheme scheme) noexcept {
   switch (scheme) {
-    case ProxyScheme::http: return "http";
-    case ProxyScheme::https: return "https";
-    case ProxyScheme::socks5: return "socks5";
+    case ProxyScheme::http:
+      return "http";
+    case ProxyScheme::https:
+      return "https";
+    case ProxyScheme::socks5:
+      return "socks5";
   }
   return "";
 }
 
 std::string unusable_credentials(ProxyScheme scheme, const Credentials& credentials) {
-  if (has_control(credentials.user) || has_control(credentials.password)) return "control character in user or password";
+  if (has_control(credentials.user) || has_control(credentials.password))
+    return "control character in user or password";
   if (scheme == ProxyScheme::socks5) {  // RFC 1929, 2
     if (credentials.user.empty()) return "SOCKS5 needs a user name before the password";
     if (credentials.user.size() > 255) return "SOCKS5 user name longer than 255 bytes";
@@ -170,15 +185,19 @@ std::string unusable_credentials(ProxyScheme scheme, const Credentials& credenti
   return {};
 }
 
-std::string ProxyUrl::display() const { return std::string(name_of(scheme)) + "://" + host_and_port(*this); }
+std::string ProxyUrl::display() const {
+  return std::string(name_of(scheme)) + "://" + host_and_port(*this);
+}
 
 std::string ProxyUrl::display_masked() const {
   constexpr char hex[] = "0123456789ABCDEF";
   std::string user;
   for (const char c : credentials ? credentials->user : std::string()) {
     const auto byte = static_cast<unsigned char>(c);
-    if (is_alpha(c) || is_digit(c) || c == '-' || c == '_' || c == '.') user += c;
-    else user += {'%', hex[byte >> 4], hex[byte & 15]};
+    if (is_alpha(c) || is_digit(c) || c == '-' || c == '_' || c == '.')
+      user += c;
+    else
+      user += {'%', hex[byte >> 4], hex[byte & 15]};
   }
   std::string place = host_and_port(*this);
   if (const std::size_t percent = place.find('%'); percent != place.npos) place.insert(percent + 1, "25");
@@ -194,8 +213,10 @@ ParsedProxyUrl parse_proxy_url(std::string_view text) {
   }
   ProxyUrl url;
   out.error = read(text, url, out.warning);
-  if (out.error.empty()) out.url = std::move(url);
-  else out.warning.clear();
+  if (out.error.empty())
+    out.url = std::move(url);
+  else
+    out.warning.clear();
   return out;
 }
 

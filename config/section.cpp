@@ -16,6 +16,14 @@ std::string joined(std::span<const std::string_view> words) {
   return out;
 }
 
+// A key as it stands in a path; whatever is no ordinary word gets quotes (somebody's URL may be in the wrong place).
+std::string shown_key(std::string_view key) {
+  const bool word = !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
+    return is_alpha(c) || is_digit(c) || c == '_' || c == '-';
+  });
+  return word ? std::string(key) : quoted_masked(key);
+}
+
 }  // namespace
 
 std::string_view nearest(std::string_view word, std::span<const std::string_view> known) {
@@ -59,10 +67,13 @@ std::string duration_text(milliseconds duration) {
 Section::Section(const Node& node, std::string path, std::string_view file, std::vector<Problem>& problems)
     : node_(node), path_(std::move(path)), file_(file), problems_(problems) {
   if (node.kind != Node::Kind::map && !node.empty())
-    problems_.push_back({Problem::Severity::error, place(file_, node.at) + ": " + path_, "expected a mapping of keys to values"});
+    problems_.push_back(
+        {Problem::Severity::error, place(file_, node.at) + ": " + path_, "expected a mapping of keys to values"});
 }
 
-std::string Section::where(const Node& at, std::string_view key) const { return place(file_, at.at) + ": " + path_of(key); }
+std::string Section::where(const Node& at, std::string_view key) const {
+  return place(file_, at.at) + ": " + path_of(key);
+}
 
 void Section::error(const Node& at, std::string_view key, std::string what) {
   problems_.push_back({Problem::Severity::error, where(at, key), std::move(what)});
@@ -81,7 +92,8 @@ const Node* Section::get(std::string_view key) {
 std::optional<std::string> Section::text(std::string_view key) {
   const Node* found = get(key);
   if (found == nullptr) return std::nullopt;
-  if (found->kind == Node::Kind::scalar && !has_control(found->text)) return found->text;
+  const std::string_view text = trim(found->text);
+  if (found->kind == Node::Kind::scalar && !has_control(text)) return std::string(text);
   error(*found, key, "expected one line of text");
   return std::nullopt;
 }
@@ -101,7 +113,9 @@ std::optional<milliseconds> Section::duration(std::string_view key, milliseconds
   if (found == nullptr) return std::nullopt;
   const auto duration = parse_duration(found->text);
   if (duration && *duration >= least && *duration <= most) return duration;
-  error(*found, key, "expected a time from " + duration_text(least) + " to " + duration_text(most) + " with its unit (ms, s or m), got " + quoted(found->text));
+  error(*found, key,
+        "expected a time from " + duration_text(least) + " to " + duration_text(most) +
+            " with its unit (ms, s or m), got " + quoted(found->text));
   return std::nullopt;
 }
 
@@ -110,7 +124,8 @@ std::optional<std::size_t> Section::word(std::string_view key, std::span<const s
   if (found == nullptr) return std::nullopt;
   const auto word = std::find(words.begin(), words.end(), lower_ascii(found->text));
   if (word != words.end()) return static_cast<std::size_t>(word - words.begin());
-  error(*found, key, "expected one of " + joined(words) + (found->kind == Node::Kind::scalar ? ", got " + quoted(found->text) : ""));
+  error(*found, key,
+        "expected one of " + joined(words) + (found->kind == Node::Kind::scalar ? ", got " + quoted(found->text) : ""));
   return std::nullopt;
 }
 
@@ -122,19 +137,22 @@ void Section::list(std::string_view key, const std::function<void(const std::str
   for (std::size_t i = 0; i < found->items.size(); ++i) {
     const Node& item = found->items[i];
     const std::string item_key = std::string(key) + "[" + std::to_string(i) + "]";
-    if (item.kind == Node::Kind::scalar) each(item.text, where(item, item_key));
-    else if (!item.empty()) error(item, item_key, "expected text");
+    if (item.kind == Node::Kind::scalar)
+      each(item.text, where(item, item_key));
+    else if (!item.empty())
+      error(item, item_key, "expected text");
   }
 }
 
 void Section::finish() {
   for (std::size_t i = 0; i < node_.members.size(); ++i) {
     const Member& member = node_.members[i];
-    const std::string at = place(file_, member.at) + ": " + path_of(member.key);
+    const std::string at = place(file_, member.at) + ": " + path_of(shown_key(member.key));
     const auto earlier = std::find_if(node_.members.begin(), node_.members.begin() + static_cast<std::ptrdiff_t>(i),
                                       [&](const Member& other) { return other.key == member.key; });
     if (earlier != node_.members.begin() + static_cast<std::ptrdiff_t>(i)) {
-      problems_.push_back({Problem::Severity::error, at, "this key is already in line " + std::to_string(earlier->at.line)});
+      problems_.push_back(
+          {Problem::Severity::error, at, "this key is already in line " + std::to_string(earlier->at.line)});
     } else if (std::find(known_.begin(), known_.end(), member.key) == known_.end()) {
       const std::string_view guess = nearest(member.key, known_);
       problems_.push_back({Problem::Severity::error, at,

@@ -9,7 +9,9 @@ bool is_ascii(std::string_view text) noexcept {
   return std::none_of(text.begin(), text.end(), [](char c) { return (c & 0x80) != 0; });
 }
 
-bool has_control(std::string_view text) noexcept { return std::any_of(text.begin(), text.end(), is_control); }
+bool has_control(std::string_view text) noexcept {
+  return std::any_of(text.begin(), text.end(), is_control);
+}
 
 std::string lower_ascii(std::string_view text) {
   std::string out(text);
@@ -81,7 +83,10 @@ std::size_t utf8_size(std::string_view text) noexcept {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned lead = byte(0);
   if (lead < 0x80) return 1;
-  const std::size_t size = lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+  const std::size_t size = lead >= 0xc2 && lead < 0xe0   ? 2
+                           : lead >= 0xe0 && lead < 0xf0 ? 3
+                           : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                         : 0;
   if (size == 0 || text.size() < size) return 0;
   for (std::size_t i = 1; i < size; ++i)
     if ((byte(i) & 0xc0) != 0x80) return 0;
@@ -109,6 +114,11 @@ std::string quoted(std::string_view text) {
     text.remove_prefix(size);
   }
   return out + "\"";
+}
+
+std::string quoted_masked(std::string_view text) {
+  const std::size_t at = text.rfind('@');
+  return at == text.npos ? quoted(text) : quoted("***" + std::string(text.substr(at)));
 }
 
 }  // namespace towpath

@@ -9,10 +9,18 @@
 
 namespace towpath {
 
-[[nodiscard]] constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
-[[nodiscard]] constexpr bool is_alpha(char c) noexcept { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-[[nodiscard]] constexpr bool is_control(char c) noexcept { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
-[[nodiscard]] constexpr bool is_quote(char c) noexcept { return c == '"' || c == '\'' || c == '`'; }
+[[nodiscard]] constexpr bool is_digit(char c) noexcept {
+  return c >= '0' && c <= '9';
+}
+[[nodiscard]] constexpr bool is_alpha(char c) noexcept {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+[[nodiscard]] constexpr bool is_control(char c) noexcept {
+  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+}
+[[nodiscard]] constexpr bool is_quote(char c) noexcept {
+  return c == '"' || c == '\'' || c == '`';
+}
 
 [[nodiscard]] bool is_ascii(std::string_view text) noexcept;
 [[nodiscard]] bool has_control(std::string_view text) noexcept;
@@ -32,6 +40,8 @@ namespace towpath {
 
 // For messages: control characters and bytes that are not UTF-8 escaped, long text cut, quotes around.
 [[nodiscard]] std::string quoted(std::string_view text);
+// The same for text that may hold a URL with a password: what stands before the last "@" is hidden.
+[[nodiscard]] std::string quoted_masked(std::string_view text);
 // Bytes of the well-formed UTF-8 character that `text` starts with; 0 when there is none.
 [[nodiscard]] std::size_t utf8_size(std::string_view text) noexcept;
 

@@ -49,6 +49,7 @@ class LabCase(unittest.TestCase):
     def setUp(self):
         proc.mark()
         self.directory = tempfile.mkdtemp(prefix=self._testMethodName + "-", dir=self.class_directory)
+        os.chmod(self.directory, 0o755)  # proxies and programs may run as another user
         self.config = None
         self.environment = {"PATH": STANDARD_PATH, "HOME": self.directory, "LC_ALL": "C", "TERM": "dumb",
                             "TMPDIR": self.directory}

@@ -16,14 +16,22 @@ PROGRAM = shutil.which("danted", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 
 _CONFIGURATION = """
 logoutput: stderr
+debug: 2
 internal: {host} port = {port}
 external: lo
 user.privileged: root
 user.unprivileged: nobody
 clientmethod: none
 socksmethod: {method}
-client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 log: error }}
-socks {verdict} {{ from: 0.0.0.0/0 to: 0.0.0.0/0 command: connect log: connect error }}
+client pass {{
+  from: 0.0.0.0/0 to: 0.0.0.0/0
+  log: error
+}}
+socks {verdict} {{
+  from: 0.0.0.0/0 to: 0.0.0.0/0
+  command: connect
+  log: connect error
+}}
 """
 
 
@@ -56,6 +64,7 @@ class Dante:
         inner = f"{mounts}exec {PROGRAM} -N 1 -f {configuration} -p {place}/danted.pid"
         self.process = proc.Process("dante", ["unshare", "--mount", "--propagation", "private", "sh", "-c", inner],
                                     place, cwd=place)
+        self.process.noise = r"debug: (?!dorequest)"
         self.process.wait_listening(self.port)
 
     @property
@@ -67,8 +76,9 @@ class Dante:
         return self.process.out + self.process.err
 
     def targets(self):
-        """What was asked for and let through, as the client wrote it: "name:port", or "address:port"."""
-        found = re.findall(r"pass\(\d+\): tcp/connect \[: .* -> (\S+)", self.log)
+        """What was asked for, as the client wrote it: "name:port", or "address:port"."""
+        # The ordinary log has the address that dante found; only its debug lines have the request.
+        found = re.findall(r"dorequest.*CMD: 1 .* address: (\S+)", self.log)
         return [":".join(target.rpartition(".")[::2]) for target in found]
 
     def wait_target(self, target):

@@ -61,6 +61,7 @@ class Process:
         self.pid = self.popen.pid
         self.pidfd = os.pidfd_open(self.pid)
         self.logs = []  # further files that belong to this process
+        self.noise = None  # a pattern: such lines are left out of a failure's output
         _everything.append(self)
 
     @property
@@ -72,7 +73,7 @@ class Process:
         return _read(self._paths[1])
 
     def output(self):
-        return "".join(_section(path, _read(path)) for path in self._paths + self.logs)
+        return "".join(_section(path, _read(path), self.noise) for path in self._paths + self.logs)
 
     def wait_line(self, pattern, timeout=10.0):
         """The match of the first line in either stream (or a file of `logs`) that `pattern` is found in."""
@@ -103,9 +104,9 @@ class Process:
     def stop(self, grace=2.0):
         if self.pidfd == -1:
             return
-        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM if grace else signal.SIGKILL)
         try:
-            self.popen.wait(scaled(grace))
+            self.popen.wait(scaled(grace) or None)
         except subprocess.TimeoutExpired:
             self.signal(signal.SIGKILL)
             self.popen.wait()
@@ -142,7 +143,7 @@ def run(name, command, directory, env=None, cwd=None, timeout=20.0, stdin=b""):
 
 def mark():
     """Failures from here on show the runs from here on."""
-    _everything[:] = [one for one in _everything if isinstance(one, Process) and one.pidfd != -1]
+    _everything[:] = [one for one in _everything if isinstance(one, Process) and one.pidfd != -1 and one.running()]
     for process in _everything:
         process._shown = [len(_read(path)) for path in process._paths + process.logs]
 
@@ -157,7 +158,8 @@ def transcript():
             parts += [_section("out", one.result.out), _section("err", one.result.err)]
         else:
             shown = one._shown + [0] * len(one.logs)
-            parts += [_section(path, _read(path)[start:]) for path, start in zip(one._paths + one.logs, shown)]
+            parts += [_section(path, _read(path)[start:], one.noise)
+                      for path, start in zip(one._paths + one.logs, shown)]
     return "".join(parts)
 
 
@@ -239,8 +241,8 @@ def _read(path):
         return ""
 
 
-def _section(title, text):
-    lines = text.splitlines()
+def _section(title, text, noise=None):
+    lines = [line for line in text.splitlines() if not (noise and re.search(noise, line))]
     if not lines:
         return ""
     cut = [f"    ... {len(lines) - 80} lines"] if len(lines) > 80 else []

@@ -30,7 +30,8 @@ class Squid:
         resolver = dns.proxy_side().address[0]
         with open(os.path.join(place, "squid.conf"), "a") as file:
             file.write(f"dns_nameservers {resolver}\n")
-        self.process = proc.Process("squid", [PROGRAM, "-N", "-f", os.path.join(place, "squid.conf")], place, cwd=place)
+        self.process = proc.Process("squid", [PROGRAM, "-N", "-n", f"lab{self.port}", "-f", os.path.join(place, "squid.conf")],
+                                    place, cwd=place)
         self.process.logs += [os.path.join(place, "cache.log"), self._access_log]
         self.process.wait_listening(self.port)
 
@@ -56,7 +57,7 @@ class Squid:
         proc.wait_until(lambda: target in self.targets(), f"CONNECT {target} in squid's log", process=self.process)
 
     def stop(self):
-        self.process.stop()
+        self.process.stop(grace=0)  # its orderly end takes two seconds, whatever shutdown_lifetime says
 
     def _configuration(self, place, shipped_rules):
         rules = []
@@ -75,7 +76,7 @@ class Squid:
             "forward_timeout 5 seconds", "connect_timeout 5 seconds", "connect_retries 0",
             f"pid_filename {place}/squid.pid", f"coredump_dir {place}", f"cache_log {place}/cache.log",
             "mime_table /usr/share/squid/mime.conf",
-            "logformat lab %rm %ru %>Hs %un", f"access_log stdio:{self._access_log} logformat=lab buffer-size=0", ""])
+            "logformat lab %rm %ru %>Hs %un", f"access_log stdio:{self._access_log} logformat=lab", ""])
 
 
 def available():

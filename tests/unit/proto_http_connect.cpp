@@ -125,7 +125,7 @@ TEST_CASE("http connect: what cannot become an HTTP/1 reply fails at its first w
     HttpConnectClient m = waiting();
     const Fed fed = m.feed(as_bytes(c.text));
     CHECK_MESSAGE(fed.consumed == 1, c.text);
-    CHECK_MESSAGE(m.error() == Error{c.code, Stage::http, 0, 0}, c.text);
+    CHECK_MESSAGE((m.error() == Error{c.code, Stage::http, 0, 0}), c.text);
   }
   for (const char* text : {"HTTP/2", "HTTP/1.2", "HTTP/1.1\r", "HTTP/1.1\t2x", "HTTP/1.1 2000", "HTTP/1.1 20 ",
                            "HTTP/1.1 20\r", "HTTP/1.1 200O", "HTTP/1.1 \n", "HTTP/1.1 -20", "HTTP/1.1 abc", "HTTP/11"})

@@ -1,0 +1,100 @@
+#include "agent/deferred.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+
+namespace towpath {
+
+namespace {
+
+// epoll_ctl with `socket` standing at descriptor number `number`. Whatever the agent has at that number is moved aside
+// and back: its own registrations stay valid, since the file keeps a reference and returns to the same number.
+// One thread only, and no wait in between.
+int epoll_ctl_at(int number, int socket, int epoll, int operation, epoll_event* event) noexcept {
+  if (number == socket) return epoll_ctl(epoll, operation, socket, event) == 0 ? 0 : errno;
+  const UniqueFd epoll_copy(number == epoll ? fcntl(epoll, F_DUPFD_CLOEXEC, number + 1) : -1);
+  if (number == epoll) {
+    if (!epoll_copy) return errno;
+    epoll = epoll_copy.get();
+  }
+  UniqueFd aside;
+  if (fcntl(number, F_GETFD) >= 0) {
+    aside.reset(fcntl(number, F_DUPFD_CLOEXEC, number + 1));
+    if (!aside) return errno;
+  }
+  int result = dup3(socket, number, O_CLOEXEC) == -1 ? errno : 0;
+  if (result == 0 && epoll_ctl(epoll, operation, number, event) != 0) result = errno;
+  if (aside) dup3(aside.get(), number, O_CLOEXEC);
+  else close(number);
+  return result;
+}
+
+epoll_event event_of(const wire::Registration& wanted) noexcept {
+  epoll_event event{};
+  event.events = wanted.events;
+  event.data.u64 = wanted.data;
+  return event;
+}
+
+}  // namespace
+
+bool is_epoll_set(int fd) noexcept {
+  // Deleting what is not in a set gives ENOENT; a descriptor that is no set gives EINVAL.
+  int pipe_ends[2];
+  if (pipe2(pipe_ends, O_CLOEXEC) != 0) return false;
+  const UniqueFd in(pipe_ends[0]), out(pipe_ends[1]);
+  return epoll_ctl(fd, EPOLL_CTL_DEL, in.get(), nullptr) == -1 && errno == ENOENT;
+}
+
+DeferredRegistrations::Entry* DeferredRegistrations::find(pid_t pid, const wire::Registration& key) noexcept {
+  for (Entry& entry : entries_)
+    if (entry.pid == pid && entry.wanted.epoll == key.epoll && entry.wanted.fd == key.fd) return &entry;
+  return nullptr;
+}
+
+int DeferredRegistrations::apply(pid_t pid, int operation, const wire::Registration& asked, UniqueFd epoll) {
+  if (!epoll || !is_epoll_set(epoll.get()) || asked.fd < 0) return EINVAL;
+  Entry* known = find(pid, asked);
+  switch (operation) {
+    case EPOLL_CTL_ADD:
+      if (known != nullptr) return EEXIST;
+      if (entries_.size() == most) return ENOSPC;
+      entries_.push_back({pid, asked, std::move(epoll)});
+      return 0;
+    case EPOLL_CTL_MOD:
+      if (known == nullptr) return ENOENT;
+      known->wanted = asked;
+      return 0;
+    case EPOLL_CTL_DEL:
+      if (known == nullptr) return ENOENT;
+      entries_.erase(entries_.begin() + (known - entries_.data()));
+      return 0;
+    default: return EINVAL;
+  }
+}
+
+void DeferredRegistrations::withdraw(pid_t pid, int socket, const wire::Registration& made, UniqueFd epoll) {
+  if (!epoll || !is_epoll_set(epoll.get()) || made.fd < 0 || entries_.size() == most) return;
+  // Gone from the set meanwhile: then it is not to come back either.
+  if (epoll_ctl_at(made.fd, socket, epoll.get(), EPOLL_CTL_DEL, nullptr) != 0) return;
+  entries_.push_back({pid, made, std::move(epoll)});
+}
+
+void DeferredRegistrations::forget(pid_t pid, int fd) noexcept {
+  std::erase_if(entries_, [&](const Entry& entry) { return entry.pid == pid && entry.wanted.fd == fd; });
+}
+
+void DeferredRegistrations::release(int socket) {
+  for (Entry& entry : entries_) {
+    epoll_event event = event_of(entry.wanted);
+    const int result = epoll_ctl_at(entry.wanted.fd, socket, entry.epoll.get(), EPOLL_CTL_ADD, &event);
+    // In the set already, by a way that towpath did not see: the newer wish counts.
+    if (result == EEXIST) epoll_ctl_at(entry.wanted.fd, socket, entry.epoll.get(), EPOLL_CTL_MOD, &event);
+  }
+  entries_.clear();
+}
+
+}  // namespace towpath

@@ -1,0 +1,48 @@
+#include "agent/open_sockets.h"
+
+#include <vector>
+
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "base/unique_fd.h"
+
+namespace towpath {
+
+OpenSockets OpenSockets::list() {
+  OpenSockets out;
+  const UniqueFd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  out.complete_ = netlink && out.list_family(netlink.get(), AF_INET) && out.list_family(netlink.get(), AF_INET6);
+  return out;
+}
+
+bool OpenSockets::list_family(int netlink, std::uint8_t family) {
+  struct {
+    nlmsghdr head;
+    inet_diag_req_v2 body;
+  } request{};
+  request.head.nlmsg_len = sizeof request;
+  request.head.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+  request.head.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+  request.body.sdiag_family = family;
+  request.body.sdiag_protocol = IPPROTO_TCP;
+  request.body.idiag_states = ~0u;
+  if (send(netlink, &request, sizeof request, 0) != static_cast<ssize_t>(sizeof request)) return false;
+  std::vector<char> buffer(64 * 1024);
+  for (;;) {
+    const ssize_t size = recv(netlink, buffer.data(), buffer.size(), 0);
+    if (size <= 0) return false;
+    auto left = static_cast<unsigned>(size);
+    for (auto* head = reinterpret_cast<nlmsghdr*>(buffer.data()); NLMSG_OK(head, left); head = NLMSG_NEXT(head, left)) {
+      if (head->nlmsg_type == NLMSG_DONE) return true;
+      if (head->nlmsg_type == NLMSG_ERROR || head->nlmsg_len < NLMSG_LENGTH(sizeof(inet_diag_msg))) return false;
+      const auto* socket = static_cast<const inet_diag_msg*>(NLMSG_DATA(head));
+      cookies_.insert(std::uint64_t{socket->id.idiag_cookie[0]} | std::uint64_t{socket->id.idiag_cookie[1]} << 32);
+    }
+  }
+}
+
+}  // namespace towpath

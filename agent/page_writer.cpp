@@ -1,0 +1,123 @@
+#include "agent/page_writer.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "agent/open_sockets.h"
+
+namespace towpath {
+
+namespace {
+
+bool counted(SocketState state) noexcept { return state == SocketState::pending || state == SocketState::lost; }
+
+}  // namespace
+
+UniqueFd PageWriter::create(std::string& why) {
+  UniqueFd fd(memfd_create("towpath-page", MFD_CLOEXEC));
+  if (!fd || ftruncate(fd.get(), sizeof(Page)) != 0) {
+    why = std::string("cannot make the page: ") + std::strerror(errno);
+    return {};
+  }
+  return fd;
+}
+
+std::optional<PageWriter> PageWriter::adopt(int memfd, std::string& why) {
+  void* at = mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+  if (at == MAP_FAILED) {
+    why = std::string("cannot map the page: ") + std::strerror(errno);
+    return std::nullopt;
+  }
+  PageWriter out;
+  out.page_ = static_cast<Page*>(at);
+  const std::string path = "/proc/self/fd/" + std::to_string(memfd);
+  out.reader_.reset(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!out.reader_) out.reader_.reset(fcntl(memfd, F_DUPFD_CLOEXEC, 3));
+  Page& page = *out.page_;
+  if (page.magic == page_magic && page.version == page_version) {
+    std::uint32_t lost = 0;
+    for (PageEntry& entry : page.entries) {
+      if (entry.cookie.load() == 0 || !counted(entry.state.load())) continue;
+      entry.error.store(ENETDOWN);
+      entry.state.store(SocketState::lost, std::memory_order_release);
+      ++lost;
+    }
+    page.pending.store(lost, std::memory_order_release);
+  }
+  page.version = page_version;
+  page.magic = page_magic;
+  return out;
+}
+
+PageWriter::~PageWriter() {
+  if (page_ != nullptr) munmap(page_, sizeof(Page));
+}
+
+void PageWriter::set_synthetic(const IpAddress& v4, unsigned bits, const IpAddress& v6) noexcept {
+  page_->synthetic_v4 = v4.v4_number();
+  page_->synthetic_v4_bits = bits;
+  std::memcpy(page_->synthetic_v6, v6.bytes().data(), sizeof page_->synthetic_v6);
+}
+
+PageEntry* PageWriter::find(std::uint64_t cookie) noexcept {
+  return const_cast<PageEntry*>(find_socket(*page_, cookie));
+}
+
+PageEntry* PageWriter::free_entry(std::uint64_t cookie) noexcept {
+  for (std::uint32_t i = 0; i < page_window; ++i) {
+    PageEntry& entry = page_->entries[(page_hash(cookie) + i) % page_entries];
+    if (entry.cookie.load(std::memory_order_relaxed) == 0) return &entry;
+  }
+  return nullptr;
+}
+
+void PageWriter::set_state(PageEntry& entry, SocketState state) noexcept {
+  const bool was = counted(entry.state.load(std::memory_order_relaxed)), is = counted(state);
+  // The counter covers the state: raised before, lowered after.
+  if (is && !was) page_->pending.fetch_add(1, std::memory_order_release);
+  entry.state.store(state, std::memory_order_release);
+  if (was && !is) page_->pending.fetch_sub(1, std::memory_order_release);
+}
+
+bool PageWriter::begin(std::uint64_t cookie, const Endpoint& target) {
+  PageEntry* entry = find(cookie);
+  if (entry == nullptr) entry = free_entry(cookie);
+  if (entry == nullptr) {
+    // Sockets that were closed since leave their entries behind: the kernel knows which are still there.
+    const OpenSockets open = OpenSockets::list();
+    if (!open.complete()) return false;
+    for (PageEntry& each : page_->entries) {
+      const std::uint64_t known = each.cookie.load(std::memory_order_relaxed);
+      if (known != 0 && each.state.load() != SocketState::pending && !open.has(known)) forget(known);
+    }
+    entry = free_entry(cookie);
+    if (entry == nullptr) return false;
+  }
+  const auto bytes = target.address.bytes();
+  std::memcpy(entry->address, bytes.data(), bytes.size());
+  entry->address_size = static_cast<std::uint8_t>(bytes.size());
+  entry->port = target.port;
+  entry->error.store(0, std::memory_order_relaxed);
+  set_state(*entry, SocketState::pending);
+  entry->cookie.store(cookie, std::memory_order_release);
+  return true;
+}
+
+void PageWriter::finish(std::uint64_t cookie, SocketState state, int error) noexcept {
+  PageEntry* entry = find(cookie);
+  if (entry == nullptr) return;
+  entry->error.store(error, std::memory_order_relaxed);
+  set_state(*entry, state);
+}
+
+void PageWriter::forget(std::uint64_t cookie) noexcept {
+  PageEntry* entry = find(cookie);
+  if (entry == nullptr) return;
+  set_state(*entry, SocketState::none);
+  entry->cookie.store(0, std::memory_order_release);
+}
+
+}  // namespace towpath

@@ -1,0 +1,46 @@
+// The writing side of proto/page.h. One agent writes at a time; the memfd outlives it.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+#include "proto/page.h"
+
+namespace towpath {
+
+class PageWriter {
+ public:
+  // A new memfd of the right size, all zero.
+  [[nodiscard]] static UniqueFd create(std::string& why);
+  // Takes over what an earlier agent left: its unfinished handshakes become `lost`.
+  [[nodiscard]] static std::optional<PageWriter> adopt(int borrowed_memfd, std::string& why);
+
+  PageWriter(PageWriter&& other) noexcept : page_(std::exchange(other.page_, nullptr)), reader_(std::move(other.reader_)) {}
+  ~PageWriter();
+
+  // Where synthetic addresses lie, for the hooks that must tell them without asking.
+  void set_synthetic(const IpAddress& v4, unsigned bits, const IpAddress& v6) noexcept;
+
+  // The socket is in a handshake from now on. False: no room beside that many open tunnels.
+  [[nodiscard]] bool begin(std::uint64_t cookie, const Endpoint& target);
+  void finish(std::uint64_t cookie, SocketState state, int error) noexcept;
+  // The socket is none of our business (any more).
+  void forget(std::uint64_t cookie) noexcept;
+
+  [[nodiscard]] const Page& page() const noexcept { return *page_; }
+  // What processes get: read-only where /proc is mounted.
+  [[nodiscard]] int reader() const noexcept { return reader_.get(); }
+
+ private:
+  PageWriter() = default;
+  PageEntry* find(std::uint64_t cookie) noexcept;
+  PageEntry* free_entry(std::uint64_t cookie) noexcept;
+  void set_state(PageEntry& entry, SocketState state) noexcept;
+
+  Page* page_ = nullptr;
+  UniqueFd reader_;
+};
+
+}  // namespace towpath

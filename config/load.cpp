@@ -1,0 +1,129 @@
+#include "config/load.h"
+
+#include <optional>
+
+#include "config/draft.h"
+#include "config/file_text.h"
+#include "config/read_environment.h"
+#include "config/read_file.h"
+#include "config/text.h"
+
+namespace towpath {
+
+namespace {
+
+constexpr std::size_t most_file_bytes = 1 << 20;
+constexpr std::size_t most_credential_bytes = 1 << 12;
+
+void read_overrides(const Overrides& overrides, Draft& draft) {
+  draft.proxy(overrides.http, "--http", &Policy::http, &Draft::Claimed::http);
+  draft.proxy(overrides.https, "--https", &Policy::https, &Draft::Claimed::https);
+  if (!split_list(overrides.exempt).empty()) {
+    ExemptRules rules;
+    rules.add(overrides.exempt, "--exempt", Problem::Severity::error, draft.problems);
+    draft.exempt(std::move(rules));
+  }
+  if (draft.configured || draft.claimed.exempt) draft.add_source("command line");
+}
+
+void read_file(const Sources& sources, Draft& draft) {
+  std::string file = sources.file, where = file;
+  if (file.empty()) {
+    const auto found = sources.environment.find("TOWPATH_CONFIG");
+    if (found == sources.environment.end() || found->second.empty()) return;
+    file = found->second;
+    where = "$TOWPATH_CONFIG";
+  }
+  std::string error;
+  if (const auto text = read_text_file(file, most_file_bytes, error))
+    read_file_text(*text, file, draft);
+  else
+    draft.error(where, error);
+}
+
+std::optional<Credentials> read_credentials(Draft& draft) {
+  const std::string& where = draft.credentials_file.where;
+  std::string error;
+  const auto text = read_text_file(draft.credentials_file.path, most_credential_bytes, error);
+  if (!text) {
+    draft.error(where, error);
+    return std::nullopt;
+  }
+  std::string_view line = std::string_view(*text).substr(0, text->find('\n'));
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  const std::size_t colon = line.find(':');
+  if (colon == line.npos) {
+    draft.error(where, "expected user:password in the first line of " + quoted(draft.credentials_file.path));
+    return std::nullopt;
+  }
+  return Credentials{std::string(line.substr(0, colon)), std::string(line.substr(colon + 1))};
+}
+
+// The file serves every proxy that has no credentials in its URL.
+void apply_credentials_file(Draft& draft) {
+  if (draft.credentials_file.path.empty()) return;
+  const auto credentials = read_credentials(draft);
+  if (!credentials) return;
+  for (const auto slot : {&Policy::http, &Policy::https, &Policy::all}) {
+    std::optional<ProxyUrl>& proxy = draft.policy.*slot;
+    if (!proxy || proxy->credentials) continue;
+    if (const std::string why = unusable_credentials(proxy->scheme, *credentials); !why.empty())
+      return draft.error(draft.credentials_file.where, why);
+    proxy->credentials = credentials;
+  }
+}
+
+void check_sense(Draft& draft) {
+  const Policy& policy = draft.policy;
+  const ReverseSettings& reverse = policy.reverse;
+  bool https = false;
+  for (const auto* proxy : {&policy.http, &policy.https, &policy.all})
+    https = https || (*proxy && (*proxy)->scheme == ProxyScheme::https);
+  if (!https && (draft.claimed.authorities || draft.claimed.client_certificate))
+    draft.warning("tls", "not used: no proxy is given as https://");
+  if (reverse.trusted_origins.empty() && !reverse.headers.empty())
+    draft.warning("headers", "not used: without trustedOrigins nobody's headers are believed");
+  if (reverse.trusted_origins.empty() && reverse.proxy_protocol != ProxyProtocol::off)
+    draft.warning("proxyProtocol", "not used: without trustedOrigins nobody's PROXY header is believed");
+  if (!reverse.trusted_origins.empty() && reverse.headers.empty() && reverse.proxy_protocol == ProxyProtocol::off)
+    draft.warning("trustedOrigins", "not used: neither headers nor proxyProtocol says how clients are announced");
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string out;
+  for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
+  return out.empty() ? "defaults" : out;
+}
+
+}  // namespace
+
+Loaded load(const Sources& sources) {
+  Draft draft;
+  read_overrides(sources.overrides, draft);
+  read_file(sources, draft);
+  read_environment(sources.environment, draft);
+  apply_credentials_file(draft);
+  check_sense(draft);
+
+  Loaded out;
+  const bool broken = has_error(draft.problems);
+  draft.policy.source = joined(draft.sources);
+  out.problems = std::move(draft.problems);
+  out.configured = draft.configured || broken;
+  out.used_environment = present_proxy_variables(sources.environment);
+  if (!broken) out.policy = std::make_shared<const Policy>(std::move(draft.policy));
+  return out;
+}
+
+std::map<std::string, std::string> environment_map(char** envp) {
+  std::map<std::string, std::string> out;
+  for (; envp != nullptr && *envp != nullptr; ++envp) {
+    const std::string_view entry(*envp);
+    const std::size_t equals = entry.find('=');
+    // As getenv() does it, the first of several wins.
+    if (equals != entry.npos && equals != 0) out.emplace(entry.substr(0, equals), entry.substr(equals + 1));
+  }
+  return out;
+}
+
+}  // namespace towpath
