@@ -1,5 +1,7 @@
 #include "agent/socket_watch.h"
 
+#include <type_traits>
+
 #include <sys/epoll.h>
 
 namespace towpath {
@@ -32,8 +34,8 @@ void SocketWatch::drop(int socket, Watched* who) {
 }
 
 void SocketWatch::dispatch() {
-  epoll_event events[std::size(decltype(batch_){})];
-  const int count = epoll_wait(set_.get(), events, std::size(events), 0);
+  epoll_event events[std::extent_v<decltype(batch_)>];
+  const int count = epoll_wait(set_.get(), events, std::extent_v<decltype(batch_)>, 0);
   batch_size_ = count < 0 ? 0 : count;
   for (int i = 0; i < batch_size_; ++i) batch_[i] = static_cast<Watched*>(events[i].data.ptr);
   for (int i = 0; i < batch_size_; ++i)

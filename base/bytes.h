@@ -66,6 +66,7 @@ class ByteWriter {
 
  private:
   void raw(const void* from, std::size_t size) noexcept {
+    if (size == 0) return;
     if (out_.size() - used_ < size) {
       ok_ = false;
       return;

@@ -80,13 +80,15 @@ void check_sense(Draft& draft) {
   for (const auto* proxy : {&policy.http, &policy.https, &policy.all})
     https = https || (*proxy && (*proxy)->scheme == ProxyScheme::https);
   if (!https && (draft.claimed.authorities || draft.claimed.client_certificate))
-    draft.warning("tls", "not used: no proxy is given as https://");
+    draft.warning("proxy.tls", "not used: no proxy is given as https://");
   if (reverse.trusted_origins.empty() && !reverse.headers.empty())
-    draft.warning("headers", "not used: without trustedOrigins nobody's headers are believed");
+    draft.warning("reverseProxy.headers",
+                  "without trustedOrigins nobody is believed: they are removed from every request");
   if (reverse.trusted_origins.empty() && reverse.proxy_protocol != ProxyProtocol::off)
-    draft.warning("proxyProtocol", "not used: without trustedOrigins nobody's PROXY header is believed");
+    draft.warning("reverseProxy.proxyProtocol", "not used: without trustedOrigins nobody's PROXY header is believed");
   if (!reverse.trusted_origins.empty() && reverse.headers.empty() && reverse.proxy_protocol == ProxyProtocol::off)
-    draft.warning("trustedOrigins", "not used: neither headers nor proxyProtocol says how clients are announced");
+    draft.warning("reverseProxy.trustedOrigins",
+                  "not used: neither headers nor proxyProtocol says how clients are announced");
 }
 
 std::string joined(const std::vector<std::string>& words) {

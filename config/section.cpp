@@ -84,7 +84,7 @@ void Section::warning(const Node& at, std::string_view key, std::string what) {
 }
 
 const Node* Section::get(std::string_view key) {
-  known_.push_back(key);
+  if (std::find(known_.begin(), known_.end(), key) == known_.end()) known_.push_back(key);
   const Node* found = node_.find(key);
   return found == nullptr || found->empty() ? nullptr : found;
 }

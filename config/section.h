@@ -30,6 +30,11 @@ class Section {
                                                                   std::chrono::milliseconds most);
   // Index into `words`.
   [[nodiscard]] std::optional<std::size_t> word(std::string_view key, std::span<const std::string_view> words);
+  // The same into an enum whose values are the indices; left alone when the key is missing.
+  template <class Enum>
+  void choice(std::string_view key, std::span<const std::string_view> words, Enum& out) {
+    if (const auto index = word(key, words)) out = static_cast<Enum>(*index);
+  }
   // Calls `each` with every scalar of a list, or of a comma list in one string, and where it stands.
   void list(std::string_view key, const std::function<void(const std::string& text, const std::string& where)>& each);
 

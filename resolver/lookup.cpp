@@ -23,7 +23,9 @@ namespace towpath {
 namespace {
 constexpr std::size_t most_requests = 8192;
 constexpr std::size_t longest_name = 253;
-constexpr std::uint64_t other_family_ms = 300;
+// Broken networks swallow AAAA questions, so an A answer does not wait for long. The reverse is not seen, and a
+// machine without IPv6 could not use half of such an answer.
+constexpr std::uint64_t v6_grace_ms = 300;
 
 // What can be put into a question as it stands; c-ares gives the backslash a meaning of its own.
 bool is_askable(std::string_view name) noexcept {
@@ -124,7 +126,7 @@ class Lookup::Work {
     std::vector<IpAddress> addresses;
     LookupError error = LookupError::none;
     std::uint32_t ttl_seconds = AddressCache::longest_seconds;
-    std::uint64_t due = 0;  // grace for the other family; 0 = not set
+    std::uint64_t due = 0;  // grace for AAAA; 0 = not set
     bool finished = false;  // is in finished_
   };
 
@@ -259,8 +261,8 @@ void Lookup::Work::note_answer(Id id, DnsChannel::Answer answer) {
   }
   if (question.open == 0) {
     finish_question(id, question);
-  } else if (!question.addresses.empty()) {
-    question.due = now() + other_family_ms;
+  } else if (!question.addresses.empty() && question.addresses.front().is_v4()) {
+    question.due = now() + v6_grace_ms;
     alarms_.emplace(question.due, id);
   }
   rearm();

@@ -5,7 +5,7 @@
 //   the hosts file says otherwise.
 // - Callbacks come from the loop, never from inside resolve(); they may call anything here, close() and the destructor
 //   included, and must not throw.
-// - One overall deadline per lookup. When one address family has answered, the other gets 300 ms more.
+// - One overall deadline per lookup. When A is answered, AAAA gets 300 ms more.
 // - resolv.conf is looked at before each lookup; when it changed, new questions go to the new servers
 //   and the cache is dropped, questions in flight stay with the old ones. A file without name servers (one that is just
 //   being rewritten) does not replace one that had some. None at all: 127.0.0.1, as in libc.

@@ -3,10 +3,12 @@
 import socket
 import time
 
-from lab import dante, netns, proc, proxy, squid
+from lab import netns, proc, proxy
 from lab.case import LabCase, main
+from lab.dante import Dante
 from lab.dns import Dns
 from lab.origin import Origin, RawOrigin
+from lab.squid import Squid
 
 NAME = "only-at-the-proxy.example"
 ORIGIN = "127.0.0.80"
@@ -115,46 +117,45 @@ class RealProxies(LabCase):
         return self.assert_ran(result, code)
 
     def proxy(self, kind, **options):
-        if not kind.available():
-            self.skipTest(f"{kind.__name__.split('.')[-1]} is not installed")
-        factory = kind.Squid if kind is squid else kind.Dante
-        return self.use(factory(self.directory, {NAME: ORIGIN}, **options))
+        if not kind.PROGRAM:
+            self.skipTest(f"{kind.__name__} is not installed")
+        return self.use(kind(self.directory, {NAME: ORIGIN}, **options))
 
     def test_the_name_is_unknown_without_a_proxy(self):
         self.curl(f"http://{NAME}/", code=6)
 
     def test_squid_resolves_and_logs_the_name(self):
-        server = self.proxy(squid)
+        server = self.proxy(Squid)
         result = self.curl("-p", "-x", server.url, f"http://{NAME}/squid")
         self.assertIn(f"path=/squid\nhost={NAME}\n", result.out)
         server.wait_target(f"{NAME}:80")
         self.assertEqual(self.dns.queries, [])
 
     def test_squid_wants_credentials(self):
-        server = self.proxy(squid, users={"boat": "horse"})
+        server = self.proxy(Squid, users={"boat": "horse"})
         self.assertIn("407", self.curl("-p", "-x", f"http://127.0.0.1:{server.port}", f"http://{NAME}/", code=56).err)
         self.assertIn("path=/", self.curl("-p", "-x", server.url, f"http://{NAME}/").out)
         proc.wait_until(lambda: f"CONNECT {NAME}:80 200 boat" in server.access_log, "user in squid's log")
 
     def test_squid_with_shipped_rules_tunnels_only_443(self):
-        server = self.proxy(squid, shipped_rules=True)
+        server = self.proxy(Squid, shipped_rules=True)
         self.assertIn("403", self.curl("-p", "-x", server.url, f"http://{NAME}/", code=56).err)
         self.assertIn("path=/absolute", self.curl("-x", server.url, f"http://{NAME}/absolute").out)
 
     def test_squid_reports_an_unknown_name(self):
-        server = self.proxy(squid)
+        server = self.proxy(Squid)
         self.curl("-p", "-x", server.url, "http://nowhere.example/", code=56)
         proc.wait_until(lambda: "CONNECT nowhere.example:80 500 -" in server.access_log, "a line in squid's log")
 
     def test_dante_resolves_and_logs_the_name(self):
-        server = self.proxy(dante)
+        server = self.proxy(Dante)
         result = self.curl("-x", server.url.replace("socks5:", "socks5h:"), f"http://{NAME}/dante")
         self.assertIn("path=/dante", result.out)
         server.wait_target(f"{NAME}:80")
         self.assertEqual(self.dns.queries, [])
 
     def test_dante_wants_credentials(self):
-        server = self.proxy(dante, users={"boat": "horse"})
+        server = self.proxy(Dante, users={"boat": "horse"})
         self.curl("--socks5-hostname", f"127.0.0.1:{server.port}", f"http://{NAME}/", code=97)
         self.curl("-x", f"socks5h://boat:cow@127.0.0.1:{server.port}", f"http://{NAME}/", code=97)
         result = self.curl("-x", server.url.replace("socks5:", "socks5h:"), f"http://{NAME}/")
@@ -162,7 +163,7 @@ class RealProxies(LabCase):
         server.wait_target(f"{NAME}:80")
 
     def test_dante_can_refuse(self):
-        server = self.proxy(dante, refuse=True)
+        server = self.proxy(Dante, refuse=True)
         self.curl("--socks5-hostname", f"127.0.0.1:{server.port}", f"http://{NAME}/", code=97)
 
 

@@ -1,58 +1,99 @@
 # suite: quick
 """Programs of every kind reach a name that only the proxy can resolve, and could not without towpath."""
 
+import os
 import shutil
+import unittest
 
-from lab import dante, squid
+from lab import dante, netns, squid
 from lab.case import LabCase, main
 from lab.origin import Origin
 from lab.programs import PROGRAMS, make_repository, path_of
 
-NAME = "only-at-the-proxy.example"
 ORIGIN = "127.0.0.80"
+USERS = {"boat": "horse"}
 
 
-class Bare(LabCase):
-    """The other half of every row below: without towpath the name leads nowhere."""
+def name_of(program):
+    return f"{path_of(program)[1:]}.only-at-the-proxy.example"
 
 
-class ThroughProxy:
-    factory, users = None, None
+def rows(case):
+    """One test per program."""
+    for program in PROGRAMS:
+        def row(self, program=program):
+            self.check(program)
+        setattr(case, "test_" + path_of(program)[1:].replace("-", "_").replace(".", "_"), row)
+    return case
 
+
+class Programs(LabCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.origin = cls.start(Origin(ORIGIN, 80, directory=cls.class_directory))
+        content = os.path.join(cls.class_directory, "content")
+        os.mkdir(content)
+        cls.origin = cls.start(Origin(ORIGIN, 80, content))
         if shutil.which("git"):
-            make_repository(cls.class_directory)
-        if cls.factory:
-            cls.proxy = cls.start(cls.factory(cls.class_directory, {NAME: ORIGIN}, users=cls.users))
+            make_repository(content)
 
-    def reaches_the_name(self, program):
-        command = PROGRAMS[program](self, NAME, 80, path_of(program))
+    def command(self, program):
+        return PROGRAMS[program](self, name_of(program), 80, path_of(program))
+
+
+@rows
+class Bare(Programs):
+    """The other half of every row below: without towpath the name leads nowhere, and nothing else is missing."""
+
+    def check(self, program):
+        result = self.bare(*self.command(program))
+        self.assertNotEqual(result.code, 0, result.out)
+        self.assertNotIn(path_of(program), self.origin.paths())
+        self.assertTrue(self.dns.asked(name_of(program)), "the name was not even looked up")
+        self.addCleanup(netns.hosts)
+        netns.hosts(f"{ORIGIN} {name_of(program)}\n")
+        result = self.assert_ran(self.bare(*self.command(program)))
+        self.assertIn(f"path={path_of(program)}", result.out)
+
+
+class ThroughProxy(Programs):
+    server, users = None, None
+
+    @classmethod
+    def setUpClass(cls):
+        if not cls.server.PROGRAM:
+            raise unittest.SkipTest(f"{cls.server.kind} proxy is not installed")
+        super().setUpClass()
+        cls.proxy = cls.start(cls.server(cls.class_directory, {name_of(one): ORIGIN for one in PROGRAMS}, cls.users))
+
+    def check(self, program):
+        command = self.command(program)
         self.proxy_values(self.proxy.url)
-        hits = len(self.origin.hits)
         result = self.assert_ran(self.towpath(*command))
         self.assertIn(f"path={path_of(program)}", result.out)
-        self.assertGreater(len(self.origin.hits), hits)
-        self.proxy.wait_target(f"{NAME}:80")
-        self.assertFalse(self.dns.asked(NAME), "the name was looked up here")
+        self.assertIn(name_of(program), self.origin.names())
+        self.proxy.wait_target(f"{name_of(program)}:80")
+        self.assertFalse(self.dns.asked(name_of(program)), "the name was looked up on this side of the proxy")
 
 
-class Squid(ThroughProxy, LabCase):
-    pass
+@rows
+class Squid(ThroughProxy):
+    server = squid.Squid
 
 
-class SquidWithCredentials(ThroughProxy, LabCase):
-    users = {"boat": "horse"}
+@rows
+class SquidWithCredentials(ThroughProxy):
+    server, users = squid.Squid, USERS
 
 
-class Dante(ThroughProxy, LabCase):
-    pass
+@rows
+class Dante(ThroughProxy):
+    server = dante.Dante
 
 
-class DanteWithCredentials(ThroughProxy, LabCase):
-    users = {"boat": "horse"}
+@rows
+class DanteWithCredentials(ThroughProxy):
+    server, users = dante.Dante, USERS
 
 
 if __name__ == "__main__":

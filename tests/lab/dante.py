@@ -12,8 +12,6 @@ import subprocess
 from lab import dns, proc
 from lab.netns import DEFAULT_HOSTS
 
-PROGRAM = shutil.which("danted", path="/usr/sbin:/usr/bin:/usr/local/sbin")
-
 _CONFIGURATION = """
 logoutput: stderr
 debug: 2
@@ -36,6 +34,7 @@ socks {verdict} {{
 
 
 class Dante:
+    PROGRAM = shutil.which("danted", path="/usr/sbin:/usr/bin:/usr/local/sbin")
     kind = "socks5"
 
     def __init__(self, directory, names=None, users=None, refuse=False, address="127.0.0.1"):
@@ -61,7 +60,7 @@ class Dante:
             file.write(_CONFIGURATION.format(host=self.host, port=self.port, verdict="block" if refuse else "pass",
                                              method="username" if self.users else "none"))
         mounts = "".join(f"mount --bind {place}/{name} /etc/{name} && " for name in covers)
-        inner = f"{mounts}exec {PROGRAM} -N 1 -f {configuration} -p {place}/danted.pid"
+        inner = f"{mounts}exec {self.PROGRAM} -N 1 -f {configuration} -p {place}/danted.pid"
         self.process = proc.Process("dante", ["unshare", "--mount", "--propagation", "private", "sh", "-c", inner],
                                     place, cwd=place)
         self.process.noise = r"debug: (?!dorequest)"
@@ -86,10 +85,6 @@ class Dante:
 
     def stop(self):
         self.process.stop()
-
-
-def available():
-    return PROGRAM is not None
 
 
 def _hash(password):

@@ -1,7 +1,7 @@
 """Servers that a program wants to reach: an HTTP/1.1 origin that tells what it saw, and a raw one.
 
-`Origin` answers every request with lines `path=`, `host=`, `peer=`, or with a file below `directory`; `hits` holds
-(method, path, headers). `RawOrigin` speaks first when it has a `banner` and then echoes; `received` holds, per
+`Origin` answers every request with lines `path=`, `host=`, `peer=`, or with a file below `directory` where that has a
+folder of the path's first part; `hits` holds (method, path, headers). `RawOrigin` speaks first when it has a `banner` and then echoes; `received` holds, per
 connection, all that came.
 """
 
@@ -50,6 +50,11 @@ class Origin:
     def paths(self):
         return [path for _, path, _ in self.hits]
 
+    def names(self):
+        """The host that each request was meant for, without a port."""
+        return [value.rpartition(":")[0] or value for _, _, headers in self.hits
+                for name, value in headers.items() if name.lower() == "host"]
+
     def stop(self):
         self._server.shutdown()
         self._server.server_close()
@@ -62,7 +67,7 @@ class Origin:
         if directory and os.path.isfile(file):
             with open(file, "rb") as content:
                 return 200, content.read()
-        if directory:
+        if directory and os.path.isdir(os.path.join(directory, path.split("/")[1])):
             return 404, b"not here\n"
         peer = "%s:%d" % handler.client_address[:2]
         return 200, f"path={handler.path}\nhost={handler.headers.get('Host')}\npeer={peer}\n".encode() + body

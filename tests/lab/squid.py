@@ -10,11 +10,11 @@ import subprocess
 
 from lab import dns, proc
 
-PROGRAM = shutil.which("squid", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 _NCSA = "/usr/lib/squid/basic_ncsa_auth"
 
 
 class Squid:
+    PROGRAM = shutil.which("squid", path="/usr/sbin:/usr/bin:/usr/local/sbin")
     kind = "http"
 
     def __init__(self, directory, names=None, users=None, shipped_rules=False, address="127.0.0.1"):
@@ -27,10 +27,7 @@ class Squid:
         _write(place, "squid.conf", self._configuration(place, shipped_rules))
         if os.geteuid() == 0:
             shutil.chown(place, "proxy", "proxy")  # what squid becomes
-        resolver = dns.proxy_side().address[0]
-        with open(os.path.join(place, "squid.conf"), "a") as file:
-            file.write(f"dns_nameservers {resolver}\n")
-        self.process = proc.Process("squid", [PROGRAM, "-N", "-n", f"lab{self.port}", "-f", os.path.join(place, "squid.conf")],
+        self.process = proc.Process("squid", [self.PROGRAM, "-N", "-n", f"lab{self.port}", "-f", f"{place}/squid.conf"],
                                     place, cwd=place)
         self.process.logs += [os.path.join(place, "cache.log"), self._access_log]
         self.process.wait_listening(self.port)
@@ -70,17 +67,14 @@ class Squid:
         rules.append("http_access deny all" if self.users else "http_access allow all")
         # The directives are explained in squid's own documentation; each takes away a file or a wait.
         return "\n".join([
-            f"http_port {self.host}:{self.port}", "visible_hostname lab-squid", f"hosts_file {place}/hosts", *rules,
+            f"http_port {self.host}:{self.port}", "visible_hostname lab-squid", f"hosts_file {place}/hosts",
+            f"dns_nameservers {dns.proxy_side().address[0]}", *rules,
             "cache deny all", "cache_mem 1 MB", "memory_cache_shared off", "pinger_enable off", "shutdown_lifetime 0",
             "logfile_rotate 0", "max_filedescriptors 1024", "dns_timeout 2 seconds", "negative_dns_ttl 1 second",
             "forward_timeout 5 seconds", "connect_timeout 5 seconds", "connect_retries 0",
             f"pid_filename {place}/squid.pid", f"coredump_dir {place}", f"cache_log {place}/cache.log",
             "mime_table /usr/share/squid/mime.conf",
             "logformat lab %rm %ru %>Hs %un", f"access_log stdio:{self._access_log} logformat=lab", ""])
-
-
-def available():
-    return PROGRAM is not None
 
 
 def _hash(password):

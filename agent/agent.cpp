@@ -1,0 +1,348 @@
+#include "agent/agent.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+namespace towpath {
+
+namespace {
+
+constexpr std::size_t most_conversations = 16384;
+constexpr std::size_t most_attempts = 32768;
+
+std::string text(const Endpoint& endpoint) {
+  char buffer[Endpoint::text_size];
+  return std::string(endpoint.format(buffer));
+}
+
+std::string target_text(const std::string& name, const Endpoint& endpoint) {
+  return name.empty() ? text(endpoint) : name + ":" + std::to_string(endpoint.port);
+}
+
+std::uint64_t cookie_of(int fd) noexcept {
+  std::uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
+bool is_inet_stream(int fd, int domain) noexcept {
+  int value = 0;
+  socklen_t size = sizeof value;
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &value, &size) != 0 || value != domain) return false;
+  return getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &size) == 0 && value == SOCK_STREAM;
+}
+
+// A socket that is bound and does not listen: a connect to it is refused, and nobody else can take the port.
+Endpoint reserve_closed_port(int domain, UniqueFd& socket_out) {
+  const Endpoint loopback{domain == AF_INET ? IpAddress::v4(INADDR_LOOPBACK) : IpAddress::parse("::1"), 0};
+  sockaddr_storage address;
+  socklen_t size = loopback.to(address, domain);
+  UniqueFd fd(socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd || bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size) != 0) return {};
+  size = sizeof address;
+  if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
+  socket_out = std::move(fd);
+  return Endpoint::from(reinterpret_cast<sockaddr*>(&address), size);
+}
+
+// Does the process hold the socket under another number than `except`? Unknown counts as yes.
+bool held_elsewhere(pid_t pid, int socket, int except) {
+  struct stat status{};
+  if (fstat(socket, &status) != 0) return true;
+  const std::string directory = "/proc/" + std::to_string(pid) + "/fd";
+  DIR* list = opendir(directory.c_str());
+  if (list == nullptr) return true;
+  const std::string wanted = "socket:[" + std::to_string(status.st_ino) + "]";
+  bool found = false;
+  while (const dirent* entry = readdir(list)) {
+    char link[64];
+    const ssize_t size = readlinkat(dirfd(list), entry->d_name, link, sizeof link);
+    if (size > 0 && std::string_view(link, static_cast<std::size_t>(size)) == wanted &&
+        entry->d_name != std::to_string(except))
+      found = true;
+  }
+  closedir(list);
+  return found;
+}
+
+}  // namespace
+
+std::unique_ptr<Agent> Agent::start(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, const Log& log,
+                                    std::string& why) {
+  auto page = PageWriter::adopt(kept.page.get(), why);
+  if (!page) return nullptr;
+  const SyntheticNames::Range range{policy->synthetic_range.address, policy->synthetic_range.bits};
+  UniqueFd names_fd(fcntl(kept.names.get(), F_DUPFD_CLOEXEC, 3));
+  auto names = SyntheticNames::adopt(std::move(names_fd), range, why);
+  if (!names) return nullptr;
+  std::unique_ptr<Agent> agent(
+      new Agent(loop, std::move(policy), kept, log, std::move(*page), std::move(*names)));
+  if (!agent->open(why)) return nullptr;
+  return agent;
+}
+
+Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, const Log& log, PageWriter page,
+             SyntheticNames names)
+    : loop_(loop), policy_(std::move(policy)), kept_(kept), log_(log), page_(std::move(page)), sockets_(loop),
+      lookup_(loop), names_(std::move(names), lookup_) {
+  const auto any = names_.synthetic_prefix_v6();
+  page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);
+  for (const auto* proxy : {&policy_->http, &policy_->https, &policy_->all})
+    if (*proxy)
+      if (const IpAddress literal = IpAddress::parse((*proxy)->host)) on_proxy_found({{literal, (*proxy)->port}});
+  closed_v4_port_ = reserve_closed_port(AF_INET, closed_v4_);
+  closed_v6_port_ = reserve_closed_port(AF_INET6, closed_v6_);
+}
+
+bool Agent::open(std::string& why) {
+  why = "libuv cannot watch the agent's sockets";
+  if (!sockets_.ok() || !listener_.open(this, [&](uv_poll_t* handle) {
+        return uv_poll_init(loop_, handle, kept_.control.get());
+      }))
+    return false;
+  uv_poll_start(listener_.get(), UV_READABLE,
+                [](uv_poll_t* handle, int, int) { static_cast<Agent*>(handle->data)->accept(); });
+  sweeper_.open(this, [&](uv_check_t* handle) { return uv_check_init(loop_, handle); });
+  uv_check_start(sweeper_.get(), [](uv_check_t* handle) { static_cast<Agent*>(handle->data)->sweep(); });
+  uv_unref(reinterpret_cast<uv_handle_t*>(sweeper_.get()));
+  return true;
+}
+
+Agent::~Agent() {
+  // Attempts fail and conversations end while everything they use is still there.
+  for (auto& [cookie, attempt] : std::exchange(attempts_, {})) attempt->cancel();
+  for (auto& [key, talk] : std::exchange(conversations_, {})) talk->end();
+}
+
+bool Agent::any_asker_alive() {
+  std::erase_if(askers_, [](pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; });
+  return !askers_.empty();
+}
+
+void Agent::sweep() {
+  ended_conversations_.clear();
+  ended_attempts_.clear();
+}
+
+void Agent::accept() {
+  // Bounded: a burst of asks must not keep the loop from the proxies' answers.
+  for (int i = 0; i < 64; ++i) {
+    UniqueFd fd(accept4(kept_.control.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!fd) return;
+    if (conversations_.size() >= most_conversations) continue;
+    auto talk = std::make_unique<Conversation>(loop_, std::move(fd), *this);
+    Conversation* const at = talk.get();
+    conversations_.emplace(at, std::move(talk));
+    at->start();
+  }
+}
+
+void Agent::on_over(Conversation& talk) {
+  watchers_.remove_if([&](const Watcher& watcher) { return watcher.talk == &talk; });
+  const auto at = conversations_.find(&talk);
+  if (at == conversations_.end()) return;
+  ended_conversations_.push_back(std::move(at->second));
+  conversations_.erase(at);
+}
+
+Attempt* Agent::find(std::uint64_t cookie) {
+  const auto at = attempts_.find(cookie);
+  return at == attempts_.end() ? nullptr : at->second.get();
+}
+
+void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) {
+  if (askers_.size() < most_conversations) askers_.insert(talk.asker().pid);
+  switch (ask.kind) {
+    case wire::Ask::hello: {
+      wire::Reply reply;
+      reply.kind = wire::Answer::page;
+      return talk.answer(reply, page_.reader());
+    }
+    case wire::Ask::connect: return on_connect(talk, ask.connect, std::move(descriptors));
+    case wire::Ask::epoll: return on_epoll(talk, ask.epoll, std::move(descriptors));
+    case wire::Ask::closing: return on_closing(talk, ask.closing);
+    case wire::Ask::watch: return on_watch(talk, ask.watch);
+    case wire::Ask::name: return on_name(talk, ask.name);
+    case wire::Ask::learn:
+      names_.learn(ask.learn.name, {ask.learn.addresses.data(), ask.learn.count});
+      return talk.answer(wire::Answer::done);
+    case wire::Ask::reverse: return on_reverse(talk, ask.reverse);
+    case wire::Ask::dialled:
+    case wire::Ask::detach: return talk.end();
+  }
+}
+
+void Agent::refuse(Conversation& talk, const Asker& asker, const std::string& target, const ProxyUrl* proxy,
+                   const Error& error) {
+  Failure failure;
+  failure.error = error;
+  failure.proxy = proxy;
+  failure.target = target;
+  log_failure(asker, failure);
+  talk.answer(wire::Answer::refuse, errno_of(error));
+}
+
+void Agent::on_connect(Conversation& talk, const wire::ConnectAsk& ask, std::vector<UniqueFd> descriptors) {
+  if (descriptors.size() != std::size_t{1} + ask.registration_count || ask.cookie == 0 ||
+      cookie_of(descriptors[0].get()) != ask.cookie || !is_inet_stream(descriptors[0].get(), ask.domain))
+    return talk.answer(wire::Answer::refuse, EINVAL);
+  if (find(ask.cookie) != nullptr) return talk.answer(wire::Answer::refuse, EALREADY);
+  const bool synthetic = names_.is_synthetic(ask.target.address);
+  Attempt::Order order;
+  order.name = names_.name_of(ask.target.address);
+  order.policy = policy_;
+  order.asker = talk.asker();
+  const std::string target = target_text(order.name, ask.target);
+  if (synthetic && order.name.empty()) return refuse(talk, order.asker, target, nullptr, {Err::no_such_synthetic, Stage::lookup});
+  const Decision decision =
+      decide(*policy_, {order.name, synthetic ? IpAddress{} : ask.target.address, ask.target.port}, proxy_endpoints_);
+  LogLine(log_, Level::debug, "connect")
+      .add("pid", order.asker.pid)
+      .add("target", target)
+      .add("route", decision.kind == RouteKind::tunnel ? decision.proxy->display() : "direct")
+      .add("rule", decision.rule);
+  if (decision.kind == RouteKind::refused) return refuse(talk, order.asker, target, nullptr, {Err::bad_configuration, Stage::config});
+  if (decision.kind == RouteKind::direct && !synthetic) return talk.answer(wire::Answer::direct);
+  order.proxy = decision.proxy;
+  if (order.proxy != nullptr && order.proxy->scheme == ProxyScheme::https)
+    return refuse(talk, order.asker, target, order.proxy, {Err::unsupported, Stage::tls});
+  if (attempts_.size() >= most_attempts || !page_.begin(ask.cookie, ask.target))
+    return refuse(talk, order.asker, target, order.proxy, {Err::agent_busy, Stage::ask});
+  order.ask = ask;
+  order.socket = std::move(descriptors[0]);
+  auto owned = std::make_unique<Attempt>(*this, std::move(order));
+  Attempt& attempt = *owned;
+  attempts_.emplace(ask.cookie, std::move(owned));
+  for (std::size_t i = 0; i < ask.registration_count; ++i)
+    attempt.registrations().withdraw(talk.asker().pid, attempt.order().socket.get(), ask.registrations[i],
+                                     std::move(descriptors[1 + i]));
+  if (ask.blocking) return attempt.start(&talk);
+  talk.answer(wire::Answer::pending);
+  attempt.start(nullptr);
+}
+
+void Agent::on_verdict(Attempt& attempt, SocketState state, const Error& error) {
+  const Attempt::Order& order = attempt.order();
+  const std::uint64_t cookie = order.ask.cookie;
+  page_.finish(cookie, state, errno_of(error));
+  const std::string target = target_text(order.name, order.ask.target);
+  if (state == SocketState::open) {
+    LogLine(log_, Level::debug, "connected")
+        .add("pid", order.asker.pid)
+        .add("target", target)
+        .add("via", order.proxy != nullptr ? order.proxy->display() : "direct")
+        .add("address", text(attempt.dialled()))
+        .add("ms", static_cast<std::int64_t>(uv_now(loop_) - attempt.started_ms()));
+  } else if (error.code != Err::cancelled) {
+    Failure failure;
+    failure.error = error;
+    failure.proxy = order.proxy;
+    failure.target = target;
+    failure.port = order.ask.target.port;
+    failure.status = attempt.status();
+    failure.detail = attempt.detail();
+    failure.sent_login = attempt.sent_login();
+    log_failure(order.asker, failure);
+  }
+  const auto at = attempts_.find(cookie);
+  if (at != attempts_.end()) {
+    ended_attempts_.push_back(std::move(at->second));
+    attempts_.erase(at);
+  }
+  tell_watchers(cookie);
+}
+
+void Agent::log_failure(const Asker& asker, const Failure& failure) {
+  if (!log_.wants(Level::error)) return;
+  const FailureText words = explain_failure(failure);
+  LogLine line(log_, Level::error, "connect_failed");
+  line.add("program", asker.program()).add("pid", asker.pid).add("target", failure.target);
+  line.add("via", failure.proxy != nullptr ? failure.proxy->display() : "direct");
+  line.add("errno", errno_name(errno_of(failure.error))).add("cause", name_of(failure.error.code));
+  line.add("reason", words.reason);
+  if (!words.hint.empty()) line.add("hint", words.hint);
+}
+
+void Agent::on_epoll(Conversation& talk, const wire::EpollAsk& ask, std::vector<UniqueFd> descriptors) {
+  Attempt* attempt = find(ask.cookie);
+  if (attempt == nullptr || descriptors.size() != 1) return talk.answer(wire::Answer::native);
+  talk.answer(wire::Answer::done, attempt->registrations().apply(talk.asker().pid, ask.operation, ask.registration,
+                                                                std::move(descriptors[0])));
+}
+
+void Agent::on_closing(Conversation& talk, const wire::ClosingAsk& ask) {
+  const pid_t pid = talk.asker().pid;
+  if (Attempt* attempt = find(ask.cookie)) {
+    attempt->registrations().forget(pid, ask.fd);
+    if (!held_elsewhere(pid, attempt->order().socket.get(), ask.fd)) attempt->cancel();
+  }
+  talk.answer(wire::Answer::done);
+}
+
+void Agent::on_watch(Conversation& talk, const wire::WatchAsk& ask) {
+  Watcher watcher{&talk, {ask.cookies.begin(), ask.cookies.begin() + ask.count}};
+  for (const std::uint64_t cookie : watcher.cookies)
+    if (find(cookie) == nullptr) return talk.answer(wire::Answer::done);
+  if (watcher.cookies.empty()) return talk.answer(wire::Answer::done);
+  talk.set_answerer(this);
+  watchers_.push_back(std::move(watcher));
+}
+
+void Agent::tell_watchers(std::uint64_t cookie) {
+  std::vector<Conversation*> concerned;
+  for (const Watcher& watcher : watchers_)
+    if (std::find(watcher.cookies.begin(), watcher.cookies.end(), cookie) != watcher.cookies.end())
+      concerned.push_back(watcher.talk);
+  for (Conversation* talk : concerned) talk->answer(wire::Answer::done);
+}
+
+void Agent::on_name(Conversation& talk, const wire::NameAsk& ask) {
+  const NameService::Answer answer = names_.answer(*policy_, ask.name);
+  wire::Reply reply;
+  switch (answer.kind) {
+    case NameService::Answer::Kind::own: return talk.answer(wire::Answer::own);
+    case NameService::Answer::Kind::no_such_name: return talk.answer(wire::Answer::refuse, ENOENT);
+    case NameService::Answer::Kind::full:
+      LogLine(log_, Level::error, "names_full").add("name", ask.name).add("hint", "widen syntheticRange");
+      return talk.answer(wire::Answer::refuse, EAGAIN);
+    case NameService::Answer::Kind::synthetic: break;
+  }
+  reply.kind = wire::Answer::synthetic;
+  reply.v4 = answer.pair.v4;
+  reply.v6 = answer.pair.v6;
+  for (const std::string& candidate : answer.candidates) reply.candidates[reply.candidate_count++] = candidate;
+  talk.answer(reply);
+}
+
+void Agent::on_reverse(Conversation& talk, const IpAddress& address) {
+  const std::string name = names_.is_synthetic(address) ? names_.name_of(address) : std::string();
+  if (name.empty()) return talk.answer(wire::Answer::own);
+  wire::Reply reply;
+  reply.kind = wire::Answer::name;
+  reply.name = name;
+  talk.answer(reply);
+}
+
+void Agent::on_proxy_found(const std::vector<Endpoint>& endpoints) {
+  for (const Endpoint& each : endpoints)
+    if (std::find(proxy_endpoints_.begin(), proxy_endpoints_.end(), each) == proxy_endpoints_.end() &&
+        proxy_endpoints_.size() < 256)
+      proxy_endpoints_.push_back(each);
+}
+
+Endpoint Agent::closed_port(int domain, bool v6_only) {
+  return domain == AF_INET || !v6_only ? closed_v4_port_ : closed_v6_port_;
+}
+
+}  // namespace towpath

@@ -1,0 +1,90 @@
+// The agent: one process, one thread, one libuv loop for a tree of programs. It decides, shakes hands with proxies on
+// the programs' own sockets, and lets go. Holds no descriptor of a tunnel that stands.
+#pragma once
+
+#include <list>
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "agent/attempt.h"
+#include "agent/failure_text.h"
+#include "agent/kept.h"
+#include "agent/log.h"
+#include "agent/names.h"
+#include "agent/page_writer.h"
+
+namespace towpath {
+
+class Agent final : public Conversation::Host, public AttemptHost, public Answerer {
+ public:
+  // Borrows `kept`. Null with the reason when something the agent needs is not there.
+  [[nodiscard]] static std::unique_ptr<Agent> start(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept,
+                                                    const Log& log, std::string& why);
+  ~Agent();
+
+  // Has any process that ever asked not ended yet?
+  [[nodiscard]] bool any_asker_alive();
+
+ private:
+  Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, const Log& log, PageWriter page,
+        SyntheticNames names);
+  bool open(std::string& why);
+  void accept();
+  void sweep();
+
+  // Conversation::Host
+  void on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) override;
+  void on_over(Conversation& talk) override;
+  const wire::Token& token() const override { return kept_.token; }
+  // AttemptHost
+  uv_loop_t* loop() override { return loop_; }
+  SocketWatch& sockets() override { return sockets_; }
+  Lookup& lookup() override { return lookup_; }
+  void on_proxy_found(const std::vector<Endpoint>& endpoints) override;
+  void on_verdict(Attempt& attempt, SocketState state, const Error& error) override;
+  Endpoint closed_port(int domain, bool v6_only) override;
+  // Answerer, for those who watch
+  void on_message(Conversation& talk, const wire::Message&) override { talk.end(); }
+  void on_asker_gone(Conversation&) override {}
+
+  void on_connect(Conversation& talk, const wire::ConnectAsk& ask, std::vector<UniqueFd> descriptors);
+  void on_epoll(Conversation& talk, const wire::EpollAsk& ask, std::vector<UniqueFd> descriptors);
+  void on_closing(Conversation& talk, const wire::ClosingAsk& ask);
+  void on_watch(Conversation& talk, const wire::WatchAsk& ask);
+  void on_name(Conversation& talk, const wire::NameAsk& ask);
+  void on_reverse(Conversation& talk, const IpAddress& address);
+  void refuse(Conversation& talk, const Asker& asker, const std::string& target, const ProxyUrl* proxy, const Error& error);
+  void tell_watchers(std::uint64_t cookie);
+  void log_failure(const Asker& asker, const Failure& failure);
+  Attempt* find(std::uint64_t cookie);
+
+  struct Watcher {
+    Conversation* talk;
+    std::vector<std::uint64_t> cookies;
+  };
+
+  uv_loop_t* loop_;
+  std::shared_ptr<const Policy> policy_;
+  Kept& kept_;
+  const Log& log_;
+  PageWriter page_;
+  SocketWatch sockets_;
+  Lookup lookup_;
+  NameService names_;
+  UvPoll listener_;
+  UvHandle<uv_check_t> sweeper_;
+  std::vector<Endpoint> proxy_endpoints_;
+  UniqueFd closed_v4_, closed_v6_;  // bound and never listening: their ports refuse for as long as the agent lives
+  Endpoint closed_v4_port_, closed_v6_port_;
+  std::unordered_map<Conversation*, std::unique_ptr<Conversation>> conversations_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<Attempt>> attempts_;  // by socket cookie
+  std::list<Watcher> watchers_;
+  std::unordered_set<pid_t> askers_;
+  // Ended during a callback of their own; freed when the loop has left it.
+  std::vector<std::unique_ptr<Conversation>> ended_conversations_;
+  std::vector<std::unique_ptr<Attempt>> ended_attempts_;
+};
+
+}  // namespace towpath

@@ -1,0 +1,112 @@
+// One connect() of a program, from the ask to the verdict.
+//
+//   looking_up   the proxy's name (or, for a direct verdict behind a synthetic address, the destination's)
+//   dialling     the program's socket is connecting to candidates_[next_ - 1]
+//   elsewhere    the asker dials for us, because connect cannot be started on its blocking socket without blocking
+//   handshaking  bytes of the proxy's protocol on the program's socket; never one byte of the tunnel
+//   over         the verdict is published; only the host may touch it, to free it
+//
+// A caller that waits has a conversation (waiting_); for one that does not, the verdict is in the page, in the
+// program's epoll sets and in the socket itself. The order at the end is always: socket, page, epoll sets, caller.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <memory>
+#include <variant>
+#include <vector>
+
+#include "agent/conversation.h"
+#include "agent/deferred.h"
+#include "agent/socket_watch.h"
+#include "agent/uv.h"
+#include "config/decide.h"
+#include "proto/page.h"
+#include "proto/http_connect.h"
+#include "proto/socks5.h"
+#include "resolver/lookup.h"
+
+namespace towpath {
+
+class Attempt;
+
+// What an attempt needs of the agent.
+class AttemptHost {
+ public:
+  virtual uv_loop_t* loop() = 0;
+  virtual SocketWatch& sockets() = 0;
+  virtual Lookup& lookup() = 0;
+  // Addresses of a proxy: connecting to them at its port is always direct.
+  virtual void on_proxy_found(const std::vector<Endpoint>& endpoints) = 0;
+  virtual void on_verdict(Attempt& attempt, SocketState state, const Error& error) = 0;
+  // A port of this host where nobody listens, for the family; none when the family is not there.
+  virtual Endpoint closed_port(int domain, bool v6_only) = 0;
+
+ protected:
+  ~AttemptHost() = default;
+};
+
+class Attempt final : public SocketWatch::Watched, public Answerer {
+ public:
+  struct Order {
+    std::shared_ptr<const Policy> policy;  // the proxy points into it
+    const ProxyUrl* proxy = nullptr;       // null: direct, behind a synthetic address
+    std::string name;                      // of the destination; empty: only `ask.target` is known
+    wire::ConnectAsk ask{};
+    UniqueFd socket;
+    Asker asker;
+  };
+
+  Attempt(AttemptHost& host, Order order);
+  void start(Conversation* waiting);
+  // The program gave up: no verdict is reported to it any more.
+  void cancel();
+
+  [[nodiscard]] const Order& order() const noexcept { return order_; }
+  [[nodiscard]] DeferredRegistrations& registrations() noexcept { return registrations_; }
+  // For the log.
+  [[nodiscard]] std::uint16_t status() const noexcept;
+  [[nodiscard]] std::string detail() const;
+  [[nodiscard]] const Endpoint& dialled() const noexcept { return dialled_; }
+  [[nodiscard]] bool sent_login() const noexcept { return order_.proxy != nullptr && order_.proxy->credentials.has_value(); }
+  [[nodiscard]] std::uint64_t started_ms() const noexcept { return started_ms_; }
+
+  void on_socket_ready(std::uint32_t events) override;
+  void on_message(Conversation& talk, const wire::Message& message) override;
+  void on_asker_gone(Conversation& talk) override;
+
+ private:
+  enum class State : std::uint8_t { looking_up, dialling, elsewhere, handshaking, over };
+
+  void look_up();
+  void found(std::vector<IpAddress> addresses, LookupError error);
+  void dial_next();
+  void dialled(int error);
+  void connected();
+  void drive();
+  template <class Machine>
+  void drive(Machine& machine);
+  void wait_for(std::uint32_t events);
+  void finish(SocketState state, const Error& error);
+  void fail(const Error& error);
+  void take_off_the_proxy();
+  int begin_connect(const Endpoint& to);
+
+  AttemptHost& host_;
+  Order order_;
+  State state_ = State::looking_up;
+  Conversation* waiting_ = nullptr;
+  DeferredRegistrations registrations_;
+  UvTimer deadline_;
+  Lookup::Ticket ticket_ = 0;
+  std::vector<Endpoint> candidates_;
+  std::size_t next_ = 0;
+  Endpoint dialled_;
+  Error last_;            // of the last candidate that failed
+  bool watched_ = false;  // in the socket watch
+  std::uint32_t watched_events_ = 0;
+  std::uint64_t started_ms_ = 0;
+  std::variant<std::monostate, HttpConnectClient, Socks5Client> machine_;
+};
+
+}  // namespace towpath

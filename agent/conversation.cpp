@@ -1,0 +1,143 @@
+#include "agent/conversation.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+namespace towpath {
+
+namespace {
+
+constexpr std::uint64_t silence_ms = 1000;
+
+struct Packet {
+  std::byte bytes[wire::max_message + 1];
+  ssize_t size = 0;
+  bool truncated = false;
+  std::vector<UniqueFd> descriptors;
+};
+
+void receive(int fd, Packet& out) {
+  iovec data{out.bytes, sizeof out.bytes};
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int) * wire::max_descriptors)];
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = room;
+  message.msg_controllen = sizeof room;
+  out.size = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  if (out.size < 0) return;
+  out.truncated = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
+  for (cmsghdr* head = CMSG_FIRSTHDR(&message); head != nullptr; head = CMSG_NXTHDR(&message, head)) {
+    if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS) continue;
+    for (std::size_t at = CMSG_LEN(0); at + sizeof(int) <= head->cmsg_len; at += sizeof(int)) {
+      int passed;
+      std::memcpy(&passed, reinterpret_cast<const char*>(head) + at, sizeof passed);
+      out.descriptors.emplace_back(passed);
+    }
+  }
+}
+
+}  // namespace
+
+std::string Asker::program() const {
+  const UniqueFd fd(open(("/proc/" + std::to_string(pid) + "/comm").c_str(), O_RDONLY | O_CLOEXEC));
+  char text[64];
+  const ssize_t size = fd ? ::read(fd.get(), text, sizeof text) : -1;
+  return size > 1 ? std::string(text, static_cast<std::size_t>(size - 1)) : "?";
+}
+
+Conversation::Conversation(uv_loop_t* loop, UniqueFd fd, Host& host) : fd_(std::move(fd)), host_(host), loop_(loop) {}
+
+void Conversation::start() {
+  ucred who{};
+  socklen_t size = sizeof who;
+  // Process 0: the asker lives in a PID namespace that this agent cannot see; it is not of our tree.
+  if (getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0 || who.pid == 0) return end();
+  asker_ = {who.pid, who.uid};
+  read();
+}
+
+void Conversation::wait_for_more() {
+  if (over_ || poll_) return;
+  if (!poll_.open(this, [&](uv_poll_t* handle) { return uv_poll_init(loop_, handle, fd_.get()); })) return end();
+  uv_poll_start(poll_.get(), UV_READABLE | UV_DISCONNECT,
+                [](uv_poll_t* handle, int, int) { static_cast<Conversation*>(handle->data)->read(); });
+  if (asked_) return;
+  patience_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(loop_, handle); });
+  uv_timer_start(
+      patience_.get(), [](uv_timer_t* handle) { static_cast<Conversation*>(handle->data)->end(); }, silence_ms, 0);
+}
+
+void Conversation::read() {
+  while (!over_) {
+    Packet packet;
+    receive(fd_.get(), packet);
+    if (packet.size < 0 && (errno == EAGAIN || errno == EINTR)) return wait_for_more();
+    wire::Message message{};
+    const bool valid = packet.size > 0 && !packet.truncated &&
+                       wire::decode({packet.bytes, static_cast<std::size_t>(packet.size)}, message) &&
+                       wire::same(message.token, host_.token());
+    if (!valid) {
+      if (answerer_ != nullptr) std::exchange(answerer_, nullptr)->on_asker_gone(*this);
+      return end();
+    }
+    const bool follow_up = message.kind == wire::Ask::dialled || message.kind == wire::Ask::detach;
+    if (follow_up != asked_) return end();
+    if (follow_up) {
+      if (answerer_ == nullptr) return end();
+      answerer_->on_message(*this, message);
+      continue;
+    }
+    asked_ = true;
+    patience_.reset();
+    host_.on_ask(*this, message, std::move(packet.descriptors));
+  }
+}
+
+void Conversation::say(const wire::Reply& reply, int descriptor) {
+  std::byte packet[wire::max_message];
+  const std::size_t size = wire::encode(packet, reply);
+  iovec data{packet, size};
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  if (descriptor >= 0) {
+    message.msg_control = room;
+    message.msg_controllen = sizeof room;
+    cmsghdr* head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(sizeof descriptor);
+    std::memcpy(CMSG_DATA(head), &descriptor, sizeof descriptor);
+  }
+  // An asker that does not read its one answer has gone: its connection ends with this conversation.
+  [[maybe_unused]] const auto sent = sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void Conversation::answer(const wire::Reply& reply, int descriptor) {
+  say(reply, descriptor);
+  end();
+}
+
+void Conversation::answer(wire::Answer kind, int number) {
+  wire::Reply reply;
+  reply.kind = kind;
+  reply.number = number;
+  answer(reply);
+}
+
+void Conversation::end() {
+  if (over_) return;
+  over_ = true;
+  answerer_ = nullptr;
+  poll_.reset();
+  patience_.reset();
+  fd_.reset();
+  host_.on_over(*this);
+}
+
+}  // namespace towpath

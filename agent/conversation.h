@@ -1,0 +1,78 @@
+// One asker's connection, seen from the agent. An ask comes, an answer goes, the connection ends.
+//
+//   silent      accepted; nothing valid has come yet. Closed after a second; their number is bounded.
+//   asked       the ask is with somebody (an attempt, a watch) that will answer or drop it.
+//   over        answered, or the asker is gone; freed by the control socket.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <sys/types.h>
+
+#include "agent/uv.h"
+#include "base/unique_fd.h"
+#include "proto/wire.h"
+
+namespace towpath {
+
+class Conversation;
+
+// Who asks, as the kernel knows it.
+struct Asker {
+  pid_t pid = 0;
+  uid_t uid = 0;
+  [[nodiscard]] std::string program() const;  // /proc/PID/comm, "?" when it cannot be read
+};
+
+// Whoever holds a conversation that has been asked.
+class Answerer {
+ public:
+  virtual void on_message(Conversation& talk, const wire::Message& message) = 0;  // dialled, detach
+  virtual void on_asker_gone(Conversation& talk) = 0;
+
+ protected:
+  ~Answerer() = default;
+};
+
+class Conversation {
+ public:
+  class Host {
+   public:
+    virtual void on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) = 0;
+    virtual void on_over(Conversation& talk) = 0;
+    [[nodiscard]] virtual const wire::Token& token() const = 0;
+
+   protected:
+    ~Host() = default;
+  };
+
+  Conversation(uv_loop_t* loop, UniqueFd fd, Host& host);
+  // Looks for the ask that usually is there already.
+  void start();
+
+  [[nodiscard]] const Asker& asker() const noexcept { return asker_; }
+  void set_answerer(Answerer* answerer) noexcept { answerer_ = answerer; }
+  // Sends without ending.
+  void say(const wire::Reply& reply, int descriptor = -1);
+  // The last word: sends and ends. The conversation must not be used afterwards.
+  void answer(const wire::Reply& reply, int descriptor = -1);
+  void answer(wire::Answer kind, int number = 0);
+  void end();
+
+ private:
+  void read();
+  void wait_for_more();
+
+  UniqueFd fd_;
+  Host& host_;
+  uv_loop_t* loop_;
+  UvPoll poll_;
+  UvTimer patience_;
+  Asker asker_;
+  Answerer* answerer_ = nullptr;
+  bool asked_ = false;
+  bool over_ = false;
+};
+
+}  // namespace towpath

@@ -1,0 +1,27 @@
+// Why a connect failed, in words, and what the operator can do about it. For the log; never holds credentials.
+#pragma once
+
+#include <string>
+
+#include "agent/attempt.h"
+
+namespace towpath {
+
+struct FailureText {
+  std::string reason;
+  std::string hint;  // may be empty
+};
+
+struct Failure {
+  Error error;
+  const ProxyUrl* proxy = nullptr;  // null: direct
+  std::string target;               // host:port
+  std::uint16_t port = 0;
+  std::uint16_t status = 0;  // HTTP status or SOCKS5 REP
+  std::string detail;        // what the proxy said
+  bool sent_login = false;
+};
+
+[[nodiscard]] FailureText explain_failure(const Failure& failure);
+
+}  // namespace towpath

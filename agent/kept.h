@@ -1,0 +1,25 @@
+// What outlives an agent: made once by the process that starts it, handed to every later one.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/unique_fd.h"
+#include "config/policy.h"
+#include "proto/wire.h"
+
+namespace towpath {
+
+struct Kept {
+  UniqueFd control;  // the listening socket: asks queue here while there is no agent
+  UniqueFd names;    // SyntheticNames
+  UniqueFd page;     // PageWriter
+  wire::Token token{};
+  std::string control_name;  // abstract
+
+  [[nodiscard]] static std::optional<Kept> create(const Policy& policy, std::string& why);
+  // The value of the environment variable that leads a process to its agent.
+  [[nodiscard]] std::string control_value() const;
+};
+
+}  // namespace towpath

@@ -1,0 +1,65 @@
+#include "agent/names.h"
+
+#include <ctime>
+
+#include <unistd.h>
+
+#include "config/decide.h"
+#include "proto/wire.h"
+#include "resolver/resolv_conf.h"
+
+namespace towpath {
+
+namespace {
+
+// Shared by all agents on one table, and never set back.
+std::uint64_t now_seconds() noexcept {
+  timespec time{};
+  clock_gettime(CLOCK_BOOTTIME, &time);
+  return static_cast<std::uint64_t>(time.tv_sec);
+}
+
+std::string own_host_name() {
+  char text[256] = {};
+  return gethostname(text, sizeof text - 1) == 0 ? normalise_name(text) : std::string();
+}
+
+}  // namespace
+
+bool NameService::is_local(const std::string& name) {
+  return name == "localhost" || name == own_host_name() || !lookup_.in_hosts(name).empty();
+}
+
+NameService::Answer NameService::answer(const Policy& policy, std::string_view asked) {
+  Answer out;
+  if (!policy.any_proxy() || policy.dns == DnsMode::local) return out;
+  const std::string name = normalise_name(asked);
+  if (name.empty()) {
+    out.kind = Answer::Kind::no_such_name;
+    return out;
+  }
+  if (is_local(name) || !outlook(policy, name).may_tunnel) return out;
+  // What libc would try before the name as it stands: each of them that may not be tunnelled is the own resolver's.
+  const bool absolute = asked.ends_with('.');
+  for (const std::string& candidate : expand(absolute ? name + "." : name, lookup_.resolv_conf())) {
+    if (candidate == name || out.candidates.size() == wire::max_candidates) break;
+    if (candidate.size() < wire::max_name && !outlook(policy, candidate).may_tunnel)
+      out.candidates.push_back(candidate + ".");
+  }
+  const auto pair = table_.address_of(name, now_seconds());
+  out.kind = pair ? Answer::Kind::synthetic : Answer::Kind::full;
+  if (pair) out.pair = *pair;
+  return out;
+}
+
+void NameService::learn(std::string_view name, std::span<const IpAddress> addresses) {
+  const std::string normal = normalise_name(name);
+  if (!normal.empty()) known_.learn(normal, addresses);
+}
+
+std::string NameService::name_of(const IpAddress& address) {
+  if (table_.contains(address)) return std::string(table_.name_of(address, now_seconds()));
+  return std::string(known_.name_of(address));
+}
+
+}  // namespace towpath

@@ -1,0 +1,42 @@
+// What `towpath` does, one function per command. Each returns the exit status.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "config/load.h"
+
+namespace towpath {
+
+// env(1) and timeout(1) use the same: the program's own status is anything else.
+inline constexpr int exit_towpath_failed = 125;
+inline constexpr int exit_cannot_execute = 126;
+inline constexpr int exit_not_found = 127;
+
+struct Common {
+  std::string file;
+  Overrides overrides;
+};
+
+struct RunOptions {
+  Common common;
+  bool keep_proxy_environment = false;
+  std::vector<std::string> command;
+};
+
+struct ExplainOptions {
+  Common common;
+  bool json = false;
+  std::string address;
+  std::string destination;
+};
+
+int run_command(const RunOptions& options);
+int check_command(const Common& options);
+int explain_command(const ExplainOptions& options);
+int agent_command(const Common& options);
+
+// Loads and prints every problem to standard error. A null policy: at least one of them is an error.
+[[nodiscard]] Loaded load_and_report(const Common& options);
+
+}  // namespace towpath

@@ -1,0 +1,62 @@
+// towpath: the command line.
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+
+#include "launcher/commands.h"
+
+using namespace towpath;
+
+namespace {
+
+void add_common(CLI::App& command, Common& options) {
+  command.add_option("-c,--config", options.file, "values file (default: $TOWPATH_CONFIG, else the environment alone)");
+  command.add_option("--http", options.overrides.http, "proxy for port 80, and for all ports when there is no other");
+  command.add_option("--https", options.overrides.https, "proxy for every port but 80");
+  command.add_option("--exempt", options.overrides.exempt, "comma list of hosts that are reached directly");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Makes unmodified programs use the operator's proxies.", "towpath"};
+  app.set_version_flag("--version", std::string("towpath ") + TOWPATH_VERSION);
+  app.require_subcommand(1);
+
+  RunOptions run;
+  auto* run_app = app.add_subcommand("run", "run a program through the proxies: towpath run [options] [--] CMD [ARG...]");
+  add_common(*run_app, run.common);
+  run_app->add_flag("--keep-proxy-env", run.keep_proxy_environment,
+                    "leave http_proxy and the like in the program's environment");
+  run_app->add_option("command", run.command, "the program and its arguments, which are never read as ours")->required();
+  run_app->positionals_at_end();
+
+  Common check;
+  auto* check_app = app.add_subcommand("check", "print all problems of the configuration, or what is in effect");
+  add_common(*check_app, check);
+
+  ExplainOptions explain;
+  auto* explain_app = app.add_subcommand("explain", "say where a connection would go, and by which rule");
+  add_common(*explain_app, explain.common);
+  explain_app->add_flag("--json", explain.json, "one JSON object");
+  explain_app->add_option("--address", explain.address, "the address that the name is known to have");
+  explain_app->add_option("destination", explain.destination, "HOST:PORT")->required();
+
+  Common agent;
+  auto* agent_app = app.add_subcommand("agent", "the agent alone; prints the environment that leads programs to it");
+  add_common(*agent_app, agent);
+
+  try {
+    app.parse(argc, argv);
+    if (*run_app) return run_command(run);
+    if (*check_app) return check_command(check);
+    if (*explain_app) return explain_command(explain);
+    return agent_command(agent);
+  } catch (const CLI::ParseError& problem) {
+    const int status = app.exit(problem);
+    return status == 0 ? 0 : exit_towpath_failed;
+  } catch (const std::exception& problem) {
+    std::fprintf(stderr, "towpath: %s\n", problem.what());
+    return exit_towpath_failed;
+  }
+}

@@ -1,0 +1,61 @@
+// The three processes of `towpath run`.
+//
+//   P  what the user started: signals, job control, exit status, reaping as PID 1; keeps what survives an agent
+//   A  the agent: own process group, same session (the terminal's keys do not reach it), parent of C
+//   C  the program, in P's process group
+//
+// A is C's ancestor because Yama's ptrace_scope=1 lets only ancestors look into a process. Both P and A are child
+// subreapers: when A dies, C becomes P's child; orphans of C become A's, so A knows when its whole tree has ended.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include "agent/kept.h"
+#include "agent/log.h"
+#include "base/unique_fd.h"
+#include "config/policy.h"
+
+namespace towpath {
+
+// From A to P, one write each.
+struct ProgramReport {
+  enum class Kind : int { started, stopped, continued, exited, killed, agent_failed } kind;
+  int value;  // signal or exit status
+  pid_t pid;
+};
+
+struct Program {
+  std::string path;
+  std::vector<std::string> arguments;
+  std::vector<std::string> environment;  // NAME=value
+  sigset_t signal_mask;                  // as P found it
+  pid_t group = 0;                       // P's
+};
+
+struct AgentProcess {
+  std::shared_ptr<const Policy> policy;
+  Kept* kept = nullptr;
+  const Log* log = nullptr;
+  UniqueFd reports;        // to P
+  UniqueFd lifeline;       // readable at its end when P is gone
+  const Program* program = nullptr;  // null: the program runs already (this agent replaces one that died)
+};
+
+// A. Does not return.
+[[noreturn]] void run_agent_process(AgentProcess setup);
+
+// `towpath agent`: serves until a signal ends it. Returns the exit status.
+int serve_alone(std::shared_ptr<const Policy> policy, Kept& kept, const Log& log);
+
+// C, between fork and exec. Waits for one byte on `go`; its end without one means that no agent came up.
+[[noreturn]] void become_program(const Program& program, int go);
+
+// P, after A was started for the first time. Returns the exit status of the command.
+int supervise(AgentProcess blueprint, const Program& program);
+
+}  // namespace towpath

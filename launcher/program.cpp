@@ -1,0 +1,33 @@
+#include "launcher/processes.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include <unistd.h>
+
+#include "launcher/commands.h"
+
+namespace towpath {
+
+void become_program(const Program& program, int go) {
+  setpgid(0, program.group);
+  char byte;
+  ssize_t got;
+  do got = read(go, &byte, 1);
+  while (got == -1 && errno == EINTR);
+  if (got != 1) _exit(exit_towpath_failed);
+  close(go);
+  std::vector<char*> arguments, environment;
+  for (const std::string& each : program.arguments) arguments.push_back(const_cast<char*>(each.c_str()));
+  for (const std::string& each : program.environment) environment.push_back(const_cast<char*>(each.c_str()));
+  arguments.push_back(nullptr);
+  environment.push_back(nullptr);
+  sigprocmask(SIG_SETMASK, &program.signal_mask, nullptr);
+  execve(program.path.c_str(), arguments.data(), environment.data());
+  const int error = errno;
+  dprintf(2, "towpath: cannot execute %s: %s\n", program.path.c_str(), std::strerror(error));
+  _exit(error == ENOENT ? exit_not_found : exit_cannot_execute);
+}
+
+}  // namespace towpath

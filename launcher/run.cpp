@@ -1,0 +1,149 @@
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include <fcntl.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include "launcher/commands.h"
+#include "launcher/executable.h"
+#include "launcher/processes.h"
+#include "proto/wire.h"
+
+namespace towpath {
+
+namespace {
+
+int complain(int status, const std::string& text) {
+  std::fprintf(stderr, "towpath: %s\n", text.c_str());
+  return status;
+}
+
+// libtowpath.so: where $TOWPATH_LIBRARY says, beside this executable, or in ../lib. "" when it is nowhere.
+std::string find_library() {
+  const auto readable = [](const std::string& path) { return access(path.c_str(), R_OK) == 0; };
+  if (const char* given = std::getenv("TOWPATH_LIBRARY"); given != nullptr && *given != '\0')
+    return readable(given) ? given : "";
+  char self[PATH_MAX];
+  const ssize_t size = readlink("/proc/self/exe", self, sizeof self);
+  if (size <= 0) return {};
+  const std::string path(self, static_cast<std::size_t>(size));
+  const std::string directory = path.substr(0, path.rfind('/'));
+  for (const std::string& each : {directory + "/libtowpath.so", directory + "/../lib/libtowpath.so"})
+    if (readable(each)) return each;
+  return {};
+}
+
+void set_variable(std::vector<std::string>& environment, const std::string& name, const std::string& value) {
+  std::erase_if(environment, [&](const std::string& entry) { return entry.starts_with(name + "="); });
+  environment.push_back(name + "=" + value);
+}
+
+std::vector<std::string> program_environment(const RunOptions& options, const Loaded& loaded) {
+  std::vector<std::string> out;
+  for (char** at = environ; *at != nullptr; ++at) {
+    const std::string entry(*at);
+    const std::string name = entry.substr(0, entry.find('='));
+    // The program is to leave proxying to us: what it does by itself is not absolute-form, TLS or SOCKS of ours,
+    // and the credentials are none of its business.
+    const bool ours = std::find(loaded.used_environment.begin(), loaded.used_environment.end(), name) !=
+                      loaded.used_environment.end();
+    if (!ours || options.keep_proxy_environment) out.push_back(entry);
+  }
+  return out;
+}
+
+// Errors of connects go to standard error, or to a file that the operator named.
+bool open_log(UniqueFd& file, std::string& why) {
+  const char* path = std::getenv("TOWPATH_LOG_FILE");
+  if (path == nullptr || *path == '\0') return true;
+  file.reset(open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
+  if (!file) why = std::string("cannot write TOWPATH_LOG_FILE ") + path + ": " + std::strerror(errno);
+  return static_cast<bool>(file);
+}
+
+bool log_level(Level& out, std::string& why) {
+  const char* text = std::getenv("TOWPATH_LOG");
+  if (text == nullptr || *text == '\0') return true;
+  const auto level = parse_level(text);
+  if (!level) {
+    why = std::string("TOWPATH_LOG: \"") + text + "\" is none of error, warning, info, debug";
+    return false;
+  }
+  out = *level;
+  return true;
+}
+
+}  // namespace
+
+int run_command(const RunOptions& options) {
+  if (options.command.empty()) return complain(exit_towpath_failed, "run: no command given (towpath run [options] [--] CMD [ARG...])");
+  const Loaded loaded = load_and_report(options.common);
+  if (!loaded.policy) return exit_towpath_failed;
+
+  Program program;
+  int error = 0;
+  program.path = find_in_path(options.command.front(), std::getenv("PATH"), error);
+  if (program.path.empty())
+    return complain(error == ENOENT ? exit_not_found : exit_cannot_execute,
+                    "cannot execute " + options.command.front() + ": " + std::strerror(error));
+  program.arguments = options.command;
+  program.environment = program_environment(options, loaded);
+  program.group = getpgrp();
+  sigprocmask(SIG_SETMASK, nullptr, &program.signal_mask);
+
+  if (!loaded.policy->any_proxy()) {
+    // Nothing to tunnel: the program alone, with nothing in between.
+    std::fprintf(stderr, "towpath: warning: no proxy is configured: %s runs without towpath\n", options.command.front().c_str());
+    std::vector<char*> arguments;
+    for (std::string& each : program.arguments) arguments.push_back(each.data());
+    arguments.push_back(nullptr);
+    execv(program.path.c_str(), arguments.data());
+    return complain(exit_cannot_execute, "cannot execute " + program.path + ": " + std::strerror(errno));
+  }
+
+  const std::string reason = why_not(inspect_executable(program.path));
+  if (!reason.empty()) return complain(exit_towpath_failed, reason);
+  const std::string library = find_library();
+  if (library.empty())
+    return complain(exit_towpath_failed, "libtowpath.so is neither beside this executable nor in ../lib: set TOWPATH_LIBRARY");
+
+  std::string why;
+  UniqueFd log_file;
+  Level level = Level::warning;
+  if (!open_log(log_file, why) || !log_level(level, why)) return complain(exit_towpath_failed, why);
+  const Log log(log_file ? log_file.get() : 2, level);
+  auto kept = Kept::create(*loaded.policy, why);
+  if (!kept) return complain(exit_towpath_failed, why);
+
+  const char* before = std::getenv("LD_PRELOAD");
+  set_variable(program.environment, "LD_PRELOAD", before != nullptr && *before != '\0' ? library + ":" + before : library);
+  set_variable(program.environment, std::string(wire::control_variable), kept->control_value());
+  AgentProcess blueprint;
+  blueprint.policy = loaded.policy;
+  blueprint.kept = &*kept;
+  blueprint.log = &log;
+  return supervise(std::move(blueprint), program);
+}
+
+int agent_command(const Common& options) {
+  const Loaded loaded = load_and_report(options);
+  if (!loaded.policy) return exit_towpath_failed;
+  std::string why;
+  UniqueFd log_file;
+  Level level = Level::warning;
+  if (!open_log(log_file, why) || !log_level(level, why)) return complain(exit_towpath_failed, why);
+  const Log log(log_file ? log_file.get() : 2, level);
+  auto kept = Kept::create(*loaded.policy, why);
+  if (!kept) return complain(exit_towpath_failed, why);
+  const std::string library = find_library();
+  std::printf("LD_PRELOAD=%s\n%.*s=%s\n", library.c_str(), static_cast<int>(wire::control_variable.size()),
+              wire::control_variable.data(), kept->control_value().c_str());
+  std::fflush(stdout);
+  return serve_alone(loaded.policy, *kept, log);
+}
+
+}  // namespace towpath
