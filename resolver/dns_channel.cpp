@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 
 #include <ares.h>
 #include <arpa/nameser.h>
 #include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 namespace towpath {
 
@@ -19,6 +23,41 @@ std::uint16_t random_id() noexcept {
   if (::getrandom(&id, sizeof id, GRND_NONBLOCK) != sizeof id) id = static_cast<std::uint16_t>(uv_hrtime() >> 4);
   return id;
 }
+
+// The sockets, so that they are close-on-exec from birth, hold the answers to a burst of questions, and do not
+// lose a refusal: an ICMP error is reported once, to whatever call comes next, and as the result of a send c-ares
+// takes it for that question's alone while those sent before wait for their timeouts. Sent again, it comes back
+// as an error to read, and c-ares moves all of them to the next server.
+constexpr int receive_buffer_bytes = 1 << 20;
+
+ares_socket_t open_socket(int domain, int type, int protocol, void*) {
+  const int fd = ::socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
+  if (fd != -1) (void)::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof receive_buffer_bytes);
+  return fd;
+}
+
+int close_socket(ares_socket_t fd, void*) {
+  return ::close(fd);
+}
+
+int connect_socket(ares_socket_t fd, const sockaddr* address, ares_socklen_t size, void*) {
+  return ::connect(fd, address, size);
+}
+
+ares_ssize_t receive(ares_socket_t fd, void* out, std::size_t size, int flags, sockaddr* from,
+                     ares_socklen_t* from_size, void*) {
+  return ::recvfrom(fd, out, size, flags, from, from_size);
+}
+
+ares_ssize_t send_parts(ares_socket_t fd, const iovec* parts, int count, void*) {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(parts);
+  message.msg_iovlen = static_cast<std::size_t>(count);
+  const ssize_t sent = ::sendmsg(fd, &message, MSG_NOSIGNAL);
+  return sent == -1 && errno == ECONNREFUSED ? ::sendmsg(fd, &message, MSG_NOSIGNAL) : sent;
+}
+
+constexpr ares_socket_functions socket_functions = {open_socket, close_socket, connect_socket, receive, send_parts};
 
 bool set_servers(ares_channel channel, std::span<const Endpoint> servers) {
   std::vector<ares_addr_port_node> nodes(servers.size());
@@ -134,6 +173,7 @@ DnsChannel::Pointer DnsChannel::open(uv_loop_t* loop, std::span<const Endpoint> 
     channel->ares_ = nullptr;
     return nullptr;
   }
+  ares_set_socket_functions(channel->ares_, &socket_functions, nullptr);
   if (!set_servers(channel->ares_, servers)) return nullptr;
   return out;
 }

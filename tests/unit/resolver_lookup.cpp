@@ -57,6 +57,8 @@ class DnsServer {
  private:
   static UniqueFd bound(int type, const char* address, std::uint16_t port) {
     UniqueFd fd(::socket(AF_INET, type | SOCK_CLOEXEC, 0));
+    const int bytes = 1 << 20;  // no question is lost to a full buffer
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
     sockaddr_storage where;
     const socklen_t size = Endpoint{IpAddress::parse(address), port}.to(where, AF_INET);
     if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&where), size) != 0) fd.reset();
