@@ -95,7 +95,7 @@ std::unique_ptr<Agent> Agent::start(uv_loop_t* loop, std::shared_ptr<const Polic
 Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, const Log& log, PageWriter page,
              SyntheticNames names)
     : loop_(loop), policy_(std::move(policy)), kept_(kept), log_(log), page_(std::move(page)), sockets_(loop),
-      lookup_(loop), names_(std::move(names), lookup_) {
+      lookup_(loop), names_(std::move(names), lookup_), door_(loop) {
   const auto any = names_.synthetic_prefix_v6();
   page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);
   for (const auto* proxy : {&policy_->http, &policy_->https, &policy_->all})
@@ -133,6 +133,7 @@ bool Agent::any_asker_alive() {
 void Agent::sweep() {
   ended_conversations_.clear();
   ended_attempts_.clear();
+  ended_relays_.clear();
 }
 
 void Agent::accept() {
@@ -215,8 +216,6 @@ void Agent::on_connect(Conversation& talk, const wire::ConnectAsk& ask, std::vec
   if (decision.kind == RouteKind::refused) return refuse(talk, order.asker, target, nullptr, {Err::bad_configuration, Stage::config});
   if (decision.kind == RouteKind::direct && !synthetic) return talk.answer(wire::Answer::direct);
   order.proxy = decision.proxy;
-  if (order.proxy != nullptr && order.proxy->scheme == ProxyScheme::https)
-    return refuse(talk, order.asker, target, order.proxy, {Err::unsupported, Stage::tls});
   if (attempts_.size() >= most_attempts || !page_.begin(ask.cookie, ask.target))
     return refuse(talk, order.asker, target, order.proxy, {Err::agent_busy, Stage::ask});
   order.ask = ask;
@@ -339,6 +338,23 @@ void Agent::on_proxy_found(const std::vector<Endpoint>& endpoints) {
     if (std::find(proxy_endpoints_.begin(), proxy_endpoints_.end(), each) == proxy_endpoints_.end() &&
         proxy_endpoints_.size() < 256)
       proxy_endpoints_.push_back(each);
+}
+
+TlsClient* Agent::tls(std::string& why) {
+  if (!tls_) tls_ = TlsClient::create(policy_->tls, why);
+  return tls_.get();
+}
+
+void Agent::on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls) {
+  auto relay = std::make_unique<Relay>(sockets_, std::move(program), std::move(proxy), std::move(tls), [this](Relay& ended) {
+    const auto at = relays_.find(&ended);
+    if (at == relays_.end()) return;
+    ended_relays_.push_back(std::move(at->second));
+    relays_.erase(at);
+  });
+  Relay* const at = relay.get();
+  relays_.emplace(at, std::move(relay));
+  at->start();
 }
 
 Endpoint Agent::closed_port(int domain, bool v6_only) {

@@ -14,6 +14,7 @@
 #include "agent/log.h"
 #include "agent/names.h"
 #include "agent/page_writer.h"
+#include "agent/relay.h"
 
 namespace towpath {
 
@@ -42,6 +43,9 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   uv_loop_t* loop() override { return loop_; }
   SocketWatch& sockets() override { return sockets_; }
   Lookup& lookup() override { return lookup_; }
+  RelayDoor& door() override { return door_; }
+  TlsClient* tls(std::string& why) override;
+  void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls) override;
   void on_proxy_found(const std::vector<Endpoint>& endpoints) override;
   void on_verdict(Attempt& attempt, SocketState state, const Error& error) override;
   Endpoint closed_port(int domain, bool v6_only) override;
@@ -73,6 +77,8 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   SocketWatch sockets_;
   Lookup lookup_;
   NameService names_;
+  RelayDoor door_;
+  std::unique_ptr<TlsClient> tls_;  // made at first use: initialising OpenSSL takes milliseconds
   UvPoll listener_;
   UvHandle<uv_check_t> sweeper_;
   std::vector<Endpoint> proxy_endpoints_;
@@ -85,6 +91,8 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   // Ended during a callback of their own; freed when the loop has left it.
   std::vector<std::unique_ptr<Conversation>> ended_conversations_;
   std::vector<std::unique_ptr<Attempt>> ended_attempts_;
+  std::unordered_map<Relay*, std::unique_ptr<Relay>> relays_;
+  std::vector<std::unique_ptr<Relay>> ended_relays_;
 };
 
 }  // namespace towpath

@@ -3,12 +3,16 @@
 #include <cerrno>
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
 namespace towpath {
 
 namespace {
+
+constexpr std::size_t most_peeked = 4096;
 
 Err text_error(LookupError error, bool of_proxy) noexcept {
   if (error == LookupError::no_answer) return Err::deadline;
@@ -19,6 +23,17 @@ int socket_error(int fd) noexcept {
   int error = 0;
   socklen_t size = sizeof error;
   return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
+}
+
+bool fits(const IpAddress& address, const wire::ConnectAsk& ask) noexcept {
+  return address.is_v6() ? ask.domain == AF_INET6 : !ask.v6_only;
+}
+
+bool bound_to_loopback(int fd) noexcept {
+  sockaddr_storage own;
+  socklen_t size = sizeof own;
+  return getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0 &&
+         Endpoint::from(reinterpret_cast<sockaddr*>(&own), size).address.is_loopback();
 }
 
 }  // namespace
@@ -57,11 +72,30 @@ void Attempt::found(std::vector<IpAddress> addresses, LookupError error) {
   const std::uint16_t port = order_.proxy != nullptr ? order_.proxy->port : order_.ask.target.port;
   for (const IpAddress& address : addresses) candidates_.push_back({address, port});
   if (order_.proxy != nullptr) host_.on_proxy_found(candidates_);
-  std::erase_if(candidates_, [&](const Endpoint& each) {
-    return each.address.is_v6() ? order_.ask.domain != AF_INET6 : order_.ask.v6_only;
-  });
+  relayed_ = needs_relay();
+  if (!relayed_)
+    std::erase_if(candidates_, [&](const Endpoint& each) { return !fits(each.address, order_.ask); });
   last_ = {Err::family_mismatch, Stage::connect};
   dial_next();
+}
+
+bool Attempt::needs_relay() const {
+  if (order_.proxy == nullptr) return false;
+  if (order_.proxy->scheme == ProxyScheme::https) return true;
+  const bool from_loopback = bound_to_loopback(order_.socket.get());
+  for (const Endpoint& each : candidates_)
+    if (fits(each.address, order_.ask) && (!from_loopback || each.address.is_loopback())) return false;
+  return true;
+}
+
+int Attempt::begin_own_connect(const Endpoint& to) {
+  sockaddr_storage address;
+  const int domain = to.native_domain();
+  own_.reset(socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!own_) return errno;
+  const int at_once = 1;
+  setsockopt(own_.get(), IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
+  return connect(own_.get(), reinterpret_cast<sockaddr*>(&address), to.to(address, domain)) == 0 ? 0 : errno;
 }
 
 // connect(2) has no flag for one call: on a blocking socket only a send with MSG_FASTOPEN starts a connect without
@@ -80,7 +114,7 @@ void Attempt::dial_next() {
   while (next_ < candidates_.size()) {
     dialled_ = candidates_[next_++];
     state_ = State::dialling;
-    const int error = begin_connect(dialled_);
+    const int error = relayed_ ? begin_own_connect(dialled_) : begin_connect(dialled_);
     if (error == EOPNOTSUPP && waiting_ != nullptr) {
       state_ = State::elsewhere;
       wire::Reply reply;
@@ -100,16 +134,37 @@ void Attempt::dialled(int error) {
   if (error == 0) return connected();
   last_ = {order_.proxy != nullptr ? Err::proxy_unreachable : Err::os_error, Stage::connect, 0, error};
   // The next address needs a fresh socket state: a socket that failed asynchronously refuses one connect first.
-  if (watched_) host_.sockets().drop(order_.socket.get(), this);
-  watched_ = false;
+  stop_watching();
   sockaddr nowhere{};
   nowhere.sa_family = AF_UNSPEC;
-  connect(order_.socket.get(), &nowhere, sizeof nowhere);
+  if (!relayed_) connect(order_.socket.get(), &nowhere, sizeof nowhere);
   dial_next();
 }
 
 void Attempt::connected() {
   if (order_.proxy == nullptr) return finish(SocketState::open, {});
+  if (order_.proxy->scheme != ProxyScheme::https) return shake_hands();
+  TlsClient* const client = host_.tls(tls_why_);
+  if (client == nullptr) return fail({Err::bad_configuration, Stage::tls});
+  tls_ = client->open(*order_.proxy, carrier());
+  if (!tls_) return fail({Err::tls_failed, Stage::tls});
+  state_ = State::securing;
+  secure();
+}
+
+void Attempt::secure() {
+  switch (tls_->handshake()) {
+    case TlsChannel::Step::done: return shake_hands();
+    case TlsChannel::Step::wants_read: return wait_for(EPOLLIN);
+    case TlsChannel::Step::wants_write: return wait_for(EPOLLOUT);
+    case TlsChannel::Step::closed:
+    case TlsChannel::Step::failed: break;
+  }
+  tls_why_ = tls_->why();
+  fail(tls_->error());
+}
+
+void Attempt::shake_hands() {
   state_ = State::handshaking;
   const TargetView target{order_.name, order_.ask.target.address, order_.ask.target.port};
   ProxyLogin login;
@@ -125,53 +180,136 @@ void Attempt::drive() {
   else if (auto* socks = std::get_if<Socks5Client>(&machine_)) drive(*socks);
 }
 
+Attempt::Io Attempt::carrier_send(std::span<const std::byte> bytes, std::size_t& moved) {
+  if (tls_) {
+    const auto [step, size] = tls_->write(bytes.data(), bytes.size());
+    moved = size;
+    tls_wants_ = step == TlsChannel::Step::wants_read ? EPOLLIN : +EPOLLOUT;
+    if (step == TlsChannel::Step::done) return Io::moved;
+    return step == TlsChannel::Step::wants_read || step == TlsChannel::Step::wants_write ? Io::would_block : Io::closed;
+  }
+  const ssize_t sent = send(carrier(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  tls_wants_ = EPOLLOUT;
+  if (sent < 0) return errno == EAGAIN || errno == EINTR ? Io::would_block : Io::closed;
+  moved = static_cast<std::size_t>(sent);
+  return Io::moved;
+}
+
+// Looks without taking: the next byte behind the reply may be the server's first word.
+Attempt::Io Attempt::carrier_peek(std::span<std::byte> into, std::size_t& moved) {
+  if (tls_) {
+    const auto [step, size] = tls_->peek(into.data(), into.size());
+    moved = size;
+    tls_wants_ = step == TlsChannel::Step::wants_write ? EPOLLOUT : +EPOLLIN;
+    if (step == TlsChannel::Step::done) return Io::moved;
+    return step == TlsChannel::Step::wants_read || step == TlsChannel::Step::wants_write ? Io::would_block : Io::closed;
+  }
+  const ssize_t seen = recv(carrier(), into.data(), into.size(), MSG_PEEK | MSG_DONTWAIT);
+  tls_wants_ = EPOLLIN;
+  if (seen < 0) return errno == EAGAIN || errno == EINTR ? Io::would_block : Io::closed;
+  moved = static_cast<std::size_t>(seen);
+  return seen == 0 ? Io::closed : Io::moved;
+}
+
+void Attempt::carrier_take(std::size_t size) {
+  std::byte bytes[most_peeked];
+  while (size > 0 && tls_) {
+    const auto [step, taken] = tls_->read(bytes, size);
+    if (step != TlsChannel::Step::done) return;
+    size -= taken;
+  }
+  if (size > 0) recv(carrier(), bytes, size, MSG_DONTWAIT);
+}
+
 template <class Machine>
 void Attempt::drive(Machine& machine) {
-  const int fd = order_.socket.get();
   for (;;) {
+    std::size_t moved = 0;
     switch (machine.want()) {
-      case Want::send: {
-        const auto bytes = machine.to_send();
-        const ssize_t sent = send(fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent >= 0) machine.sent(static_cast<std::size_t>(sent));
-        else if (errno == EAGAIN || errno == EINTR) return wait_for(EPOLLOUT);
-        else machine.peer_closed();
-        break;
-      }
-      case Want::receive: {
-        // Look, then take exactly what belongs to the handshake: the next byte may be the server's first word.
-        std::byte bytes[4096];
-        const ssize_t seen = recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
-        if (seen < 0 && (errno == EAGAIN || errno == EINTR)) return wait_for(EPOLLIN);
-        if (seen <= 0) {
-          machine.peer_closed();
-          break;
+      case Want::send:
+        switch (carrier_send(machine.to_send(), moved)) {
+          case Io::moved: machine.sent(moved); break;
+          case Io::would_block: return wait_for(tls_wants_);
+          case Io::closed: machine.peer_closed(); break;
         }
-        const Fed fed = machine.feed({bytes, static_cast<std::size_t>(seen)});
-        if (fed.consumed > 0) recv(fd, bytes, fed.consumed, MSG_DONTWAIT);
+        break;
+      case Want::receive: {
+        std::byte bytes[most_peeked];
+        switch (carrier_peek(bytes, moved)) {
+          case Io::moved:
+            if (const Fed fed = machine.feed({bytes, moved}); fed.consumed > 0) carrier_take(fed.consumed);
+            break;
+          case Io::would_block: return wait_for(tls_wants_);
+          case Io::closed: machine.peer_closed(); break;
+        }
         break;
       }
-      case Want::finished: return finish(SocketState::open, {});
+      case Want::finished: return relayed_ ? join() : finish(SocketState::open, {});
       case Want::failed: return fail(machine.error());
     }
   }
 }
 
+// The tunnel stands on our own socket: the program's is connected to the relay, and to nothing else.
+void Attempt::join() {
+  stop_watching();
+  state_ = State::joining;
+  const Endpoint door = host_.door().address(order_.ask.domain, order_.ask.v6_only);
+  if (!door.address) return fail({Err::family_mismatch, Stage::connect});
+  const int error = begin_connect(door);
+  if (error == EOPNOTSUPP && waiting_ != nullptr) {
+    wire::Reply reply;
+    reply.kind = wire::Answer::dial;
+    reply.endpoint = door;
+    return waiting_->say(reply);
+  }
+  if (error != 0 && error != EINPROGRESS) return fail({Err::os_error, Stage::connect, 0, error});
+  announce();
+}
+
+void Attempt::announce() {
+  sockaddr_storage own;
+  socklen_t size = sizeof own;
+  if (getsockname(order_.socket.get(), reinterpret_cast<sockaddr*>(&own), &size) != 0)
+    return fail({Err::os_error, Stage::connect, 0, errno});
+  at_door_ = host_.door().expect(Endpoint::from(reinterpret_cast<sockaddr*>(&own), size), [this](UniqueFd program_end) {
+    at_door_ = 0;
+    joined(std::move(program_end));
+  });
+}
+
+void Attempt::joined(UniqueFd program_end) {
+  const int at_once = 1;
+  setsockopt(program_end.get(), IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
+  host_.on_relay(std::move(program_end), std::move(own_), std::move(tls_));
+  finish(SocketState::open, {});
+}
+
 void Attempt::wait_for(std::uint32_t events) {
-  if (watched_ && watched_events_ == events) return;
-  const bool ok = watched_ ? host_.sockets().change(order_.socket.get(), events, this)
-                           : host_.sockets().watch(order_.socket.get(), events, this);
+  const int fd = state_ == State::joining ? order_.socket.get() : carrier();
+  if (watched_fd_ != -1 && watched_fd_ != fd) stop_watching();
+  if (watched_fd_ == fd && watched_events_ == events) return;
+  const bool ok = watched_fd_ == fd ? host_.sockets().change(fd, events, this) : host_.sockets().watch(fd, events, this);
   if (!ok) return fail({Err::os_error, Stage::ask, 0, errno});
-  watched_ = true;
+  watched_fd_ = fd;
   watched_events_ = events;
 }
 
+void Attempt::stop_watching() {
+  if (watched_fd_ != -1) host_.sockets().drop(std::exchange(watched_fd_, -1), this);
+}
+
 void Attempt::on_socket_ready(std::uint32_t) {
-  if (state_ == State::dialling) return dialled(socket_error(order_.socket.get()));
+  if (state_ == State::dialling) return dialled(socket_error(carrier()));
+  if (state_ == State::securing) return secure();
   if (state_ == State::handshaking) drive();
 }
 
 void Attempt::on_message(Conversation& talk, const wire::Message& message) {
+  if (message.kind == wire::Ask::dialled && state_ == State::joining) {
+    if (message.dialled_errno != 0) return fail({Err::os_error, Stage::connect, 0, message.dialled_errno});
+    return announce();
+  }
   if (message.kind == wire::Ask::dialled && state_ == State::elsewhere) {
     if (message.dialled_errno != EINTR && message.dialled_errno != EINPROGRESS) return dialled(message.dialled_errno);
     state_ = State::dialling;  // interrupted in the middle: the kernel goes on, and so do we
@@ -205,8 +343,7 @@ void Attempt::take_off_the_proxy() {
 
 void Attempt::fail(const Error& error) {
   if (state_ == State::over) return;
-  if (watched_) host_.sockets().drop(order_.socket.get(), this);
-  watched_ = false;
+  stop_watching();
   take_off_the_proxy();
   finish(SocketState::failed, error);
 }
@@ -214,13 +351,15 @@ void Attempt::fail(const Error& error) {
 void Attempt::finish(SocketState state, const Error& error) {
   state_ = State::over;
   if (ticket_ != 0) host_.lookup().cancel(std::exchange(ticket_, 0));
-  if (watched_) host_.sockets().drop(order_.socket.get(), this);
-  watched_ = false;
+  if (at_door_ != 0) host_.door().forget(std::exchange(at_door_, 0));
+  stop_watching();
   deadline_.reset();
   Conversation* const caller = std::exchange(waiting_, nullptr);
   host_.on_verdict(*this, state, error);
   registrations_.release(order_.socket.get());
   order_.socket.reset();
+  tls_.reset();
+  own_.reset();
   if (caller != nullptr) caller->answer(wire::Answer::done, errno_of(error));
 }
 
@@ -231,6 +370,7 @@ std::uint16_t Attempt::status() const noexcept {
 }
 
 std::string Attempt::detail() const {
+  if (!tls_why_.empty()) return tls_why_;
   const auto* http = std::get_if<HttpConnectClient>(&machine_);
   if (http == nullptr) return {};
   return std::string(http->status() == 407 ? http->auth_schemes() : http->detail());

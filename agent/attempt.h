@@ -3,8 +3,14 @@
 //   looking_up   the proxy's name (or, for a direct verdict behind a synthetic address, the destination's)
 //   dialling     the program's socket is connecting to candidates_[next_ - 1]
 //   elsewhere    the asker dials for us, because connect cannot be started on its blocking socket without blocking
-//   handshaking  bytes of the proxy's protocol on the program's socket; never one byte of the tunnel
+//   securing     the TLS handshake with an https:// proxy
+//   handshaking  bytes of the proxy's protocol on the carrier; never one byte of the tunnel
+//   joining      the program's socket is connecting to the relay (only for a carrier of our own)
 //   over         the verdict is published; only the host may touch it, to free it
+//
+// The carrier is the program's own socket, so that nothing of ours stays in the path. Where that cannot be (TLS needs an
+// owner; some sockets cannot reach the proxy's address) it is a socket of the agent, and the program's is joined to it
+// by a relay when the tunnel stands.
 //
 // A caller that waits has a conversation (waiting_); for one that does not, the verdict is in the page, in the
 // program's epoll sets and in the socket itself. The order at the end is always: socket, page, epoll sets, caller.
@@ -18,7 +24,9 @@
 
 #include "agent/conversation.h"
 #include "agent/deferred.h"
+#include "agent/relay_door.h"
 #include "agent/socket_watch.h"
+#include "agent/tls.h"
 #include "agent/uv.h"
 #include "config/decide.h"
 #include "proto/page.h"
@@ -36,6 +44,10 @@ class AttemptHost {
   virtual uv_loop_t* loop() = 0;
   virtual SocketWatch& sockets() = 0;
   virtual Lookup& lookup() = 0;
+  virtual RelayDoor& door() = 0;
+  // Null with the reason when the TLS settings cannot be used.
+  virtual TlsClient* tls(std::string& why) = 0;
+  virtual void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls) = 0;
   // Addresses of a proxy: connecting to them at its port is always direct.
   virtual void on_proxy_found(const std::vector<Endpoint>& endpoints) = 0;
   virtual void on_verdict(Attempt& attempt, SocketState state, const Error& error) = 0;
@@ -76,13 +88,25 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   void on_asker_gone(Conversation& talk) override;
 
  private:
-  enum class State : std::uint8_t { looking_up, dialling, elsewhere, handshaking, over };
+  enum class State : std::uint8_t { looking_up, dialling, elsewhere, securing, handshaking, joining, over };
+  enum class Io : std::uint8_t { moved, would_block, closed };
 
   void look_up();
   void found(std::vector<IpAddress> addresses, LookupError error);
   void dial_next();
   void dialled(int error);
   void connected();
+  void secure();
+  void shake_hands();
+  void join();
+  void announce();
+  void joined(UniqueFd program_end);
+  void stop_watching();
+  [[nodiscard]] bool needs_relay() const;
+  [[nodiscard]] int carrier() const noexcept { return own_ ? own_.get() : order_.socket.get(); }
+  Io carrier_send(std::span<const std::byte> bytes, std::size_t& moved);
+  Io carrier_peek(std::span<std::byte> into, std::size_t& moved);
+  void carrier_take(std::size_t size);
   void drive();
   template <class Machine>
   void drive(Machine& machine);
@@ -91,6 +115,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   void fail(const Error& error);
   void take_off_the_proxy();
   int begin_connect(const Endpoint& to);
+  int begin_own_connect(const Endpoint& to);
 
   AttemptHost& host_;
   Order order_;
@@ -103,7 +128,13 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   std::size_t next_ = 0;
   Endpoint dialled_;
   Error last_;            // of the last candidate that failed
-  bool watched_ = false;  // in the socket watch
+  bool relayed_ = false;
+  UniqueFd own_;  // the carrier of a relayed attempt
+  std::unique_ptr<TlsChannel> tls_;
+  std::uint32_t tls_wants_ = 0;  // what the TLS session waits for, whichever way the bytes go
+  RelayDoor::Ticket at_door_ = 0;
+  std::string tls_why_;
+  int watched_fd_ = -1;   // in the socket watch
   std::uint32_t watched_events_ = 0;
   std::uint64_t started_ms_ = 0;
   std::variant<std::monostate, HttpConnectClient, Socks5Client> machine_;

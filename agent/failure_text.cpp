@@ -27,6 +27,8 @@ std::string hint_for(const Failure& f, const std::string& host) {
     case Err::looks_like_http: return "write http:// in the proxy's URL";
     case Err::looks_like_socks: return "write socks5:// in the proxy's URL";
     case Err::looks_like_tls: return "write https:// in the proxy's URL";
+    case Err::tls_verification: return "set proxy.tls.caFile to the authority that signed the proxy's certificate, or proxy.tls.serverName";
+    case Err::looks_like_plain: return "write http:// in the proxy's URL";
     case Err::no_such_synthetic: return "the program kept this address from an earlier run: restart it";
     case Err::deadline: return "connectTimeout is how long towpath waits";
     default: return "";
