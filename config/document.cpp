@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
+#include <sstream>
 #include <stdexcept>
+#include <utility>
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 namespace towpath {
@@ -80,16 +84,56 @@ class Copier {
   std::size_t copied_ = 0;
 };
 
-Node parse(std::string_view text, std::string_view file, std::vector<Problem>& problems) {
-  const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-  if (documents.empty()) return {};
-  for (std::size_t i = 1; i < documents.size(); ++i)
-    if (!documents[i].IsNull()) {
-      problems.push_back({Problem::Severity::error, place(file, position_of(documents[i].Mark())),
-                          "more than one YAML document in the file"});
-      return {};
+// Looks at the documents of a file without building them. LoadAll() would never end on a stray "," before the
+// first key: the parser answers with one empty document after another and reads nothing (yaml-cpp 0.7 and 0.8).
+class Documents : public YAML::EventHandler {
+ public:
+  [[nodiscard]] static std::optional<Problem> check(const std::string& text, std::string_view file) {
+    std::istringstream in(text);
+    YAML::Parser parser(in);
+    Documents documents;
+    while (parser.HandleNextDocument(documents)) {
+      const std::string where = place(file, position_of(documents.start_));
+      if (documents.stuck_) return Problem{Problem::Severity::error, where, "not valid YAML: unexpected character"};
+      if (documents.later_filled_)
+        return Problem{Problem::Severity::error, where, "more than one YAML document in the file"};
     }
-  return Copier().copy_only(documents[0], {"coderd", sections[0], sections[1]});
+    return std::nullopt;
+  }
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    stuck_ = count_++ > 0 && mark.pos == start_.pos;
+    start_ = mark;
+  }
+  void OnDocumentEnd() override {
+    later_filled_ = !std::exchange(empty_, true) && count_ > 1;
+  }
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override { empty_ = false; }
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override { empty_ = false; }
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+    empty_ = false;
+  }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+    empty_ = false;
+  }
+  void OnMapEnd() override {}
+
+ private:
+  YAML::Mark start_;
+  unsigned count_ = 0;
+  bool stuck_ = false, empty_ = true, later_filled_ = false;
+};
+
+Node parse(std::string_view text, std::string_view file, std::vector<Problem>& problems) {
+  // With the end written out, a quote that nobody closed cannot swallow the rest of the file unnoticed.
+  const std::string ended = std::string(text) + (text.ends_with('\n') ? "...\n" : "\n...\n");
+  if (auto problem = Documents::check(ended, file)) {
+    problems.push_back(std::move(*problem));
+    return {};
+  }
+  return Copier().copy_only(YAML::Load(ended), {"coderd", sections[0], sections[1]});
 }
 
 }  // namespace

@@ -187,7 +187,7 @@ TEST_CASE("load: all problems are reported at once, each with its position") {
       "    credentialsFile: /nonexistent/secret\n"
       "  reverseProxy:\n"
       "    trustedOrigins: [10.0.0.0/8, bad]\n"
-      "    headers: ['X Forwarded']\n"
+      "    headers: ['X:Forwarded']\n"
       "    ports: [{port: 80}, {port: 80}, {prt: 1}, 0]\n"
       "    zzzzzzzzzzzz: 1\n");
   CHECK_FALSE(out.loaded.policy);
@@ -219,12 +219,17 @@ TEST_CASE("load: malformed YAML is one error with line and column") {
   REQUIRE(out.texts.size() == 1);
   CHECK(out.texts[0].starts_with("F:"));
   CHECK(out.texts[0].find("not valid YAML") != std::string::npos);
-  CHECK(load_yaml("proxy:\n\thttp: a\n").has("F:2:1: not valid YAML"));
+  CHECK(load_yaml("proxy:\n\thttp: a\n").has("F:2:6: not valid YAML"));
   CHECK(load_yaml(std::string("proxy:\0", 7)).has("F:1:1: not a text file"));
+  CHECK(load_yaml(",proxy: {http: a}\n").has("F:1:1: not valid YAML"));
+  CHECK(load_yaml("---\nproxy: {http: a}\n...\n---\n---\n").loaded.policy);
+  CHECK(load_yaml("proxy:\n  http: |\n    a\n").loaded.policy);
+  CHECK(load_yaml("proxy: {http: a}").loaded.policy);
   CHECK(load_yaml("- a\n").has("F:1:1: expected a mapping"));
   CHECK(load_yaml("coderd: 5\n").has("F:1:9: coderd: expected a mapping"));
   CHECK(load_yaml("coderd:\n  proxy: localhost:3128\n").has("F:2:10: coderd.proxy: expected a mapping"));
-  CHECK(load_yaml("a: 1\n---\nproxy: {http: b}\n").has("F:3:1: more than one YAML document"));
+  CHECK(load_yaml("a: 1\n---\nproxy: {http: b}\n").has("F:2:1: more than one YAML document"));
+  CHECK(load_yaml("---\n---\nproxy: {http: b}\n").has("F:2:1: more than one YAML document"));
   CHECK(load_yaml("&a proxy: {exempt: [&b [*b]]}\n").loaded.policy == nullptr);
 }
 
