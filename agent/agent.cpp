@@ -168,6 +168,7 @@ void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<Uni
     case wire::Ask::hello: {
       wire::Reply reply;
       reply.kind = wire::Answer::page;
+      reply.token = kept_.token;
       return talk.answer(reply, page_.reader());
     }
     case wire::Ask::connect: return on_connect(talk, ask.connect, std::move(descriptors));
@@ -182,6 +183,12 @@ void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<Uni
     case wire::Ask::dialled:
     case wire::Ask::detach: return talk.end();
   }
+}
+
+bool Agent::may_ask(const Asker& asker, const wire::Message& ask) const {
+  if (wire::same(ask.token, kept_.token)) return true;
+  // Processes of our own user could trace us as well: those that come without a token are told it.
+  return kept_.standalone && ask.kind == wire::Ask::hello && asker.uid == geteuid();
 }
 
 void Agent::refuse(Conversation& talk, const Asker& asker, const std::string& target, const ProxyUrl* proxy,
@@ -209,7 +216,7 @@ void Agent::on_connect(Conversation& talk, const wire::ConnectAsk& ask, std::vec
   const Decision decision =
       decide(*policy_, {order.name, synthetic ? IpAddress{} : ask.target.address, ask.target.port}, proxy_endpoints_);
   LogLine(log_, Level::debug, "connect")
-      .add("pid", order.asker.pid)
+      .about(order.asker.pid)
       .add("target", target)
       .add("route", decision.kind == RouteKind::tunnel ? decision.proxy->display() : "direct")
       .add("rule", decision.rule);
@@ -238,7 +245,7 @@ void Agent::on_verdict(Attempt& attempt, SocketState state, const Error& error) 
   const std::string target = target_text(order.name, order.ask.target);
   if (state == SocketState::open) {
     LogLine(log_, Level::debug, "connected")
-        .add("pid", order.asker.pid)
+        .about(order.asker.pid)
         .add("target", target)
         .add("via", order.proxy != nullptr ? order.proxy->display() : "direct")
         .add("address", text(attempt.dialled()))
@@ -266,7 +273,7 @@ void Agent::log_failure(const Asker& asker, const Failure& failure) {
   if (!log_.wants(Level::error)) return;
   const FailureText words = explain_failure(failure);
   LogLine line(log_, Level::error, "connect_failed");
-  line.add("program", asker.program()).add("pid", asker.pid).add("target", failure.target);
+  line.add("program", asker.program()).about(asker.pid).add("target", failure.target);
   line.add("via", failure.proxy != nullptr ? failure.proxy->display() : "direct");
   line.add("errno", errno_name(errno_of(failure.error))).add("cause", name_of(failure.error.code));
   line.add("reason", words.reason);

@@ -38,7 +38,8 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   // Conversation::Host
   void on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) override;
   void on_over(Conversation& talk) override;
-  const wire::Token& token() const override { return kept_.token; }
+  bool may_ask(const Asker& asker, const wire::Message& ask) const override;
+  std::uint64_t page_id() const override { return page_.page().id; }
   // AttemptHost
   uv_loop_t* loop() override { return loop_; }
   SocketWatch& sockets() override { return sockets_; }

@@ -79,7 +79,7 @@ void Conversation::read() {
     wire::Message message{};
     const bool valid = packet.size > 0 && !packet.truncated &&
                        wire::decode({packet.bytes, static_cast<std::size_t>(packet.size)}, message) &&
-                       wire::same(message.token, host_.token());
+                       host_.may_ask(asker_, message);
     if (!valid) {
       if (answerer_ != nullptr) std::exchange(answerer_, nullptr)->on_asker_gone(*this);
       return end();
@@ -97,8 +97,9 @@ void Conversation::read() {
   }
 }
 
-void Conversation::say(const wire::Reply& reply, int descriptor) {
+void Conversation::say(wire::Reply reply, int descriptor) {
   std::byte packet[wire::max_message];
+  reply.page = host_.page_id();
   const std::size_t size = wire::encode(packet, reply);
   iovec data{packet, size};
   alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};

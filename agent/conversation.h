@@ -41,7 +41,10 @@ class Conversation {
    public:
     virtual void on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) = 0;
     virtual void on_over(Conversation& talk) = 0;
-    [[nodiscard]] virtual const wire::Token& token() const = 0;
+    // Has the asker the right to ask that?
+    [[nodiscard]] virtual bool may_ask(const Asker& asker, const wire::Message& ask) const = 0;
+    // Stands in every reply.
+    [[nodiscard]] virtual std::uint64_t page_id() const = 0;
 
    protected:
     ~Host() = default;
@@ -54,7 +57,7 @@ class Conversation {
   [[nodiscard]] const Asker& asker() const noexcept { return asker_; }
   void set_answerer(Answerer* answerer) noexcept { answerer_ = answerer; }
   // Sends without ending.
-  void say(const wire::Reply& reply, int descriptor = -1);
+  void say(wire::Reply reply, int descriptor = -1);
   // The last word: sends and ends. The conversation must not be used afterwards.
   void answer(const wire::Reply& reply, int descriptor = -1);
   void answer(wire::Answer kind, int number = 0);

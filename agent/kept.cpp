@@ -31,14 +31,15 @@ std::string hex(const void* bytes, std::size_t size) {
 
 }  // namespace
 
-std::optional<Kept> Kept::create(const Policy& policy, std::string& why) {
+std::optional<Kept> Kept::create(const Policy& policy, std::string& why, const std::string& given, bool* taken) {
   Kept out;
+  out.standalone = !given.empty();
   std::uint8_t name[8];
   if (getrandom(name, sizeof name, 0) != sizeof name || getrandom(out.token.data(), out.token.size(), 0) != 16) {
     why = "the kernel gives no random numbers";
     return std::nullopt;
   }
-  out.control_name = "towpath-" + hex(name, sizeof name);
+  out.control_name = out.standalone ? given : "towpath-" + hex(name, sizeof name);
   out.control.reset(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -46,6 +47,7 @@ std::optional<Kept> Kept::create(const Policy& policy, std::string& why) {
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + out.control_name.size());
   if (!out.control || bind(out.control.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 ||
       listen(out.control.get(), backlog) != 0) {
+    if (taken != nullptr) *taken = errno == EADDRINUSE;
     why = std::string("cannot make the control socket: ") + std::strerror(errno);
     return std::nullopt;
   }

@@ -16,8 +16,11 @@ struct Kept {
   UniqueFd page;     // PageWriter
   wire::Token token{};
   std::string control_name;  // abstract
+  bool standalone = false;   // started by a preloaded library, under a name that others derive, too
 
-  [[nodiscard]] static std::optional<Kept> create(const Policy& policy, std::string& why);
+  // `name`: of a standalone agent; empty: a random one. `taken` is set when somebody listens under that name already.
+  [[nodiscard]] static std::optional<Kept> create(const Policy& policy, std::string& why, const std::string& name = {},
+                                                  bool* taken = nullptr);
   // The value of the environment variable that leads a process to its agent.
   [[nodiscard]] std::string control_value() const;
 };

@@ -1,6 +1,11 @@
 #include "agent/log.h"
 
+#include <cstdio>
+
+#include <fcntl.h>
 #include <unistd.h>
+
+#include "base/unique_fd.h"
 
 namespace towpath {
 
@@ -42,9 +47,15 @@ std::optional<Level> parse_level(std::string_view text) noexcept {
   return std::nullopt;
 }
 
-void Log::write(std::string_view line) const noexcept {
+void Log::write(std::string_view line, int pid) const noexcept {
+  UniqueFd theirs;
+  if (follows_askers_ && pid != 0) {
+    char path[32];
+    std::snprintf(path, sizeof path, "/proc/%d/fd/2", pid);
+    theirs.reset(open(path, O_WRONLY | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
+  }
   // A log that is full or gone must not stop anything: the result is of no use to anybody.
-  [[maybe_unused]] const auto written = ::write(fd_, line.data(), line.size());
+  [[maybe_unused]] const auto written = ::write(theirs ? theirs.get() : fd_, line.data(), line.size());
 }
 
 LogLine::LogLine(const Log& log, Level level, std::string_view event) : log_(log.wants(level) ? &log : nullptr) {
@@ -57,7 +68,7 @@ LogLine::LogLine(const Log& log, Level level, std::string_view event) : log_(log
 LogLine::~LogLine() {
   if (log_ == nullptr) return;
   text_ += '\n';
-  log_->write(text_);
+  log_->write(text_, pid_);
 }
 
 LogLine& LogLine::add(std::string_view key, std::string_view value) {
@@ -68,6 +79,11 @@ LogLine& LogLine::add(std::string_view key, std::string_view value) {
   if (plain(value)) text_ += value;
   else append_quoted(text_, value);
   return *this;
+}
+
+LogLine& LogLine::about(int pid) {
+  pid_ = pid;
+  return add("pid", pid);
 }
 
 LogLine& LogLine::add(std::string_view key, std::int64_t value) {

@@ -17,13 +17,17 @@ class Log {
  public:
   // Borrows the descriptor.
   Log(int fd, Level most) noexcept : fd_(fd), most_(most) {}
+  // For an agent that keeps nobody's standard error open: a line about a process goes to that process's.
+  void follow_askers() noexcept { follows_askers_ = true; }
   [[nodiscard]] bool wants(Level level) const noexcept { return level <= most_; }
   [[nodiscard]] int fd() const noexcept { return fd_; }
-  void write(std::string_view line) const noexcept;
+  // `pid`: the process that the line is about, 0 for none.
+  void write(std::string_view line, int pid = 0) const noexcept;
 
  private:
   int fd_;
   Level most_;
+  bool follows_askers_ = false;
 };
 
 // Builds a line and writes it at the end of the statement.
@@ -36,10 +40,12 @@ class LogLine {
 
   LogLine& add(std::string_view key, std::string_view value);
   LogLine& add(std::string_view key, std::int64_t value);
+  LogLine& about(int pid);  // adds pid=
 
  private:
   const Log* log_;  // null: this level is not wanted
   std::string text_;
+  int pid_ = 0;
 };
 
 }  // namespace towpath

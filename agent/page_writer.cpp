@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 
 #include "agent/open_sockets.h"
 
@@ -46,6 +47,10 @@ std::optional<PageWriter> PageWriter::adopt(int memfd, std::string& why) {
       ++lost;
     }
     page.pending.store(lost, std::memory_order_release);
+  }
+  if (page.id == 0 && getrandom(&page.id, sizeof page.id, 0) != sizeof page.id) {
+    why = "the kernel gives no random numbers";
+    return std::nullopt;
   }
   page.version = page_version;
   page.magic = page_magic;

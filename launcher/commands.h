@@ -34,7 +34,8 @@ struct ExplainOptions {
 int run_command(const RunOptions& options);
 int check_command(const Common& options);
 int explain_command(const ExplainOptions& options);
-int agent_command(const Common& options);
+// `standalone`: the control socket's name that a preloaded library asked for; empty: print a random one and serve.
+int agent_command(const Common& options, const std::string& standalone);
 
 // Loads and prints every problem to standard error. A null policy: at least one of them is an error.
 [[nodiscard]] Loaded load_and_report(const Common& options);

@@ -45,13 +45,15 @@ int main(int argc, char** argv) {
   Common agent;
   auto* agent_app = app.add_subcommand("agent", "the agent alone; prints the environment that leads programs to it");
   add_common(*agent_app, agent);
+  std::string standalone;
+  agent_app->add_option("--standalone", standalone)->group("");  // what libtowpath.so uses: not for people
 
   try {
     app.parse(argc, argv);
     if (*run_app) return run_command(run);
     if (*check_app) return check_command(check);
     if (*explain_app) return explain_command(explain);
-    return agent_command(agent);
+    return agent_command(agent, standalone);
   } catch (const CLI::ParseError& problem) {
     const int status = app.exit(problem);
     return status == 0 ? 0 : exit_towpath_failed;

@@ -129,14 +129,18 @@ int run_command(const RunOptions& options) {
   return supervise(std::move(blueprint), program);
 }
 
-int agent_command(const Common& options) {
+int agent_command(const Common& options, const std::string& standalone) {
   const Loaded loaded = load_and_report(options);
   if (!loaded.policy) return exit_towpath_failed;
   std::string why;
   UniqueFd log_file;
   Level level = Level::warning;
   if (!open_log(log_file, why) || !log_level(level, why)) return complain(exit_towpath_failed, why);
-  const Log log(log_file ? log_file.get() : 2, level);
+  Log log(log_file ? log_file.get() : 2, level);
+  if (!standalone.empty()) {
+    if (!log_file) log.follow_askers();
+    return serve_standalone(loaded.policy, standalone, log);
+  }
   auto kept = Kept::create(*loaded.policy, why);
   if (!kept) return complain(exit_towpath_failed, why);
   const std::string library = find_library();

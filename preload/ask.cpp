@@ -10,6 +10,7 @@
 #include <sys/un.h>
 
 #include "preload/process.h"
+#include "preload/standalone.h"
 #include "preload/sys.h"
 
 namespace towpath {
@@ -19,8 +20,9 @@ namespace {
 constexpr timeval answer_deadline{10, 0};  // an agent that says nothing for so long is stuck: fail closed
 
 int open_connection() noexcept {
-  const wire::Control* agent = control();
-  if (agent == nullptr) return -1;
+  if (!active()) return -1;
+  AgentAddress agent;
+  agent_address(agent);
   long fd = sys::call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
   if (fd < 3) {
@@ -32,13 +34,18 @@ int open_connection() noexcept {
   }
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path + 1, agent->name, agent->name_size);
-  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + agent->name_size);
-  long result;
-  do {
-    result = sys::call(SYS_connect, fd, &address, size);
-  } while (result == -EINTR);
-  if (result == 0) return static_cast<int>(fd);
+  std::memcpy(address.sun_path + 1, agent.name, agent.name_size);
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + agent.name_size);
+  const auto connect = [&] {
+    long result;
+    do {
+      result = sys::call(SYS_connect, fd, &address, size);
+    } while (result == -EINTR);
+    return result == 0;
+  };
+  bool connected = connect();
+  if (!connected && agent.standalone && start_agent({agent.name, agent.name_size})) connected = connect();
+  if (connected && (!agent.standalone || recognise_agent(static_cast<int>(fd)))) return static_cast<int>(fd);
   sys::call(SYS_close, fd);
   return -1;
 }
@@ -53,7 +60,9 @@ Conversation::~Conversation() {
 
 bool Conversation::say(wire::Message& ask, std::span<const int> descriptors) noexcept {
   if (fd_ < 0) return false;
-  ask.token = control()->token;
+  // A standalone agent tells the token together with its page.
+  if (ask.kind != wire::Ask::hello && !agent_token(ask.token) && (page() == nullptr || !agent_token(ask.token)))
+    return false;
   const std::size_t size = wire::encode(packet_, ask);
   if (size == 0 || descriptors.size() > wire::max_descriptors) return false;
   iovec data{packet_, size};
@@ -91,6 +100,7 @@ Conversation::Heard Conversation::hear(wire::Reply& out, bool wait, timeval time
   if (size == -EINTR) return Heard::interrupted;
   if (size == -EAGAIN) return wait ? Heard::timed_out : Heard::lost;
   if (size <= 0 || !wire::decode({packet_, static_cast<std::size_t>(size)}, out)) return Heard::lost;
+  note_page_id(out.page);
   return Heard::reply;
 }
 
@@ -117,7 +127,10 @@ int ask_for_page() noexcept {
   if (head == nullptr || head->cmsg_type != SCM_RIGHTS || head->cmsg_len != CMSG_LEN(sizeof(int))) return -1;
   int fd;
   std::memcpy(&fd, CMSG_DATA(head), sizeof fd);
-  if (wire::decode({packet, static_cast<std::size_t>(size)}, reply) && reply.kind == wire::Answer::page) return fd;
+  if (wire::decode({packet, static_cast<std::size_t>(size)}, reply) && reply.kind == wire::Answer::page) {
+    set_agent_token(reply.token);
+    return fd;
+  }
   sys::call(SYS_close, fd);
   return -1;
 }

@@ -58,14 +58,14 @@ int dial(int fd, int domain, const Endpoint& to) noexcept {
 
 // A connect on a socket that towpath knows already. False: it is a fresh attempt.
 bool known_socket(int fd, const PageEntry& entry, bool blocking, int& result) noexcept {
-  switch (entry.state.load(std::memory_order_acquire)) {
+  switch (state_of(entry)) {
     case SocketState::pending:
       if (!blocking) {
         result = fail(EALREADY);
         return true;
       }
       wait_until_decided(entry.cookie.load(std::memory_order_relaxed));
-      if (entry.state.load(std::memory_order_acquire) == SocketState::open) {
+      if (state_of(entry) == SocketState::open) {
         result = 0;
         return true;
       }
@@ -126,10 +126,9 @@ int stream_connect(int fd, const Endpoint& target, const sockaddr* address, sock
   const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
   const bool blocking = flags >= 0 && (flags & O_NONBLOCK) == 0;
   const std::uint64_t cookie = cookie_of(fd);
-  if (const Page* known = mapped_page()) {
+  if (const PageEntry* entry = known_socket_entry(cookie)) {
     int result;
-    const PageEntry* entry = find_socket(*known, cookie);
-    if (entry != nullptr && known_socket(fd, *entry, blocking, result)) return result;
+    if (known_socket(fd, *entry, blocking, result)) return result;
   }
   if (always_direct(target.address)) return real().connect(fd, address, size);
   // Connected already, by whomever: the kernel's own answer (0 once after a non-blocking connect, then EISCONN).
@@ -162,7 +161,7 @@ bool may_send_to(const Endpoint& target) noexcept {
 }  // namespace
 
 int connect_hook(int fd, const sockaddr* address, socklen_t size) noexcept {
-  if (control() == nullptr || size < sizeof(sa_family_t) || size > sizeof(sockaddr_storage) || !readable(address, size))
+  if (!active() || size < sizeof(sa_family_t) || size > sizeof(sockaddr_storage) || !readable(address, size))
     return real().connect(fd, address, size);
   // A private copy: what was judged is what gets connected.
   sockaddr_storage copy{};
@@ -183,7 +182,7 @@ int connect_hook(int fd, const sockaddr* address, socklen_t size) noexcept {
 }
 
 bool datagram_allowed(const sockaddr* address, socklen_t size) noexcept {
-  if (control() == nullptr || address == nullptr || size < sizeof(sa_family_t) || size > sizeof(sockaddr_storage) ||
+  if (!active() || address == nullptr || size < sizeof(sa_family_t) || size > sizeof(sockaddr_storage) ||
       !readable(address, size))
     return true;
   const Endpoint target = Endpoint::from(address, size);

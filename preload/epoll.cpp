@@ -15,8 +15,8 @@ namespace {
 bool deferred(int epoll, int operation, int fd, const epoll_event* event, int& result) noexcept {
   if (!anything_pending()) return false;
   const std::uint64_t cookie = cookie_of(fd);
-  const PageEntry* entry = find_socket(*mapped_page(), cookie);
-  if (entry == nullptr || entry->state.load(std::memory_order_acquire) != SocketState::pending) return false;
+  const PageEntry* entry = known_socket_entry(cookie);
+  if (entry == nullptr || state_of(*entry) != SocketState::pending) return false;
   if (operation != EPOLL_CTL_DEL && !readable(event, sizeof *event)) return false;
   wire::Message ask{};
   ask.kind = wire::Ask::epoll;
@@ -43,7 +43,7 @@ bool deferred(int epoll, int operation, int fd, const epoll_event* event, int& r
 }  // namespace
 
 int epoll_ctl_hook(int epoll, int operation, int fd, epoll_event* event) noexcept {
-  if (control() == nullptr) return real().epoll_ctl(epoll, operation, fd, event);
+  if (!active()) return real().epoll_ctl(epoll, operation, fd, event);
   int result;
   if (deferred(epoll, operation, fd, event, result)) return result;
   result = real().epoll_ctl(epoll, operation, fd, event);

@@ -15,9 +15,9 @@ namespace towpath {
 bool held_back(int fd) noexcept {
   if (!anything_pending()) return false;
   const std::uint64_t cookie = cookie_of(fd);
-  const PageEntry* entry = find_socket(*mapped_page(), cookie);
+  const PageEntry* entry = known_socket_entry(cookie);
   if (entry == nullptr) return false;
-  SocketState state = entry->state.load(std::memory_order_acquire);
+  SocketState state = state_of(*entry);
   if (state == SocketState::pending) {
     const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
     if (flags >= 0 && (flags & O_NONBLOCK) != 0) {
@@ -25,7 +25,7 @@ bool held_back(int fd) noexcept {
       return true;
     }
     wait_until_decided(cookie);
-    state = entry->state.load(std::memory_order_acquire);
+    state = state_of(*entry);
   }
   if (state != SocketState::lost && state != SocketState::pending) return false;
   errno = ENETDOWN;

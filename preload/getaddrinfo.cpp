@@ -3,8 +3,10 @@
 //
 // libc allocates every answer: the synthetic address is given to the real getaddrinfo as a numeric host, so that
 // freeaddrinfo() of any libc can take it back.
-#include <cerrno>
+#include <atomic>
 #include <cstring>
+#include <new>
+#include <string_view>
 
 #include <netinet/in.h>
 
@@ -16,7 +18,7 @@ using namespace towpath;
 
 namespace {
 
-void learn_answers(std::string_view name, const addrinfo* list) noexcept {
+void learn_answers(const char* name, const addrinfo* list) noexcept {
   IpAddress found[wire::max_learnt];
   std::size_t count = 0;
   for (; list != nullptr && count < wire::max_learnt; list = list->ai_next) {
@@ -29,20 +31,48 @@ void learn_answers(std::string_view name, const addrinfo* list) noexcept {
 // glibc frees ai_canonname by itself, musl keeps it inside the answer's own block.
 bool libc_frees_canonical_name() noexcept { return libc_symbol("gnu_get_libc_version") != nullptr; }
 
-char* duplicate(const char* text) noexcept {
-  using Strdup = char* (*)(const char*);
-  static const auto libc_strdup = reinterpret_cast<Strdup>(libc_symbol("strdup"));
-  return libc_strdup != nullptr ? libc_strdup(text) : nullptr;
+// A name that lives for ever; its text follows it. The table only grows, by one entry per name.
+struct KeptName {
+  KeptName* next;
+  std::size_t size;
+  [[nodiscard]] char* text() noexcept { return reinterpret_cast<char*>(this + 1); }
+};
+constinit std::atomic<KeptName*> kept_names[256]{};
+
+// Null when there is no memory.
+char* kept(std::string_view name) noexcept {
+  using Malloc = void* (*)(std::size_t);
+  static const auto libc_malloc = reinterpret_cast<Malloc>(libc_symbol("malloc"));
+  std::uint8_t bucket = 0;
+  for (const char c : name) bucket = static_cast<std::uint8_t>(bucket * 31 + static_cast<unsigned char>(c));
+  KeptName* first = kept_names[bucket].load(std::memory_order_acquire);
+  for (KeptName* at = first; at != nullptr; at = at->next)
+    if (std::string_view(at->text(), at->size) == name) return at->text();
+  void* const room = libc_malloc != nullptr ? libc_malloc(sizeof(KeptName) + name.size() + 1) : nullptr;
+  if (room == nullptr) return nullptr;
+  auto* const fresh = new (room) KeptName{first, name.size()};
+  std::memcpy(fresh->text(), name.data(), name.size());
+  fresh->text()[name.size()] = '\0';
+  // Two threads may keep the same name: once more does not matter.
+  while (!kept_names[bucket].compare_exchange_weak(fresh->next, fresh)) {
+  }
+  return fresh->text();
 }
 
-void set_canonical_name(addrinfo* first, const char* name) noexcept {
-  char* copy = duplicate(name);
-  if (copy == nullptr) return;
-  if (libc_frees_canonical_name()) {
-    using Free = void (*)(void*);
-    if (const auto libc_free = reinterpret_cast<Free>(libc_symbol("free"))) libc_free(first->ai_canonname);
+void set_canonical_name(addrinfo* list, const char* name) noexcept {
+  if (!libc_frees_canonical_name()) {
+    char* const text = kept(name);
+    for (; list != nullptr && text != nullptr; list = list->ai_next) list->ai_canonname = text;
+    return;
   }
-  first->ai_canonname = copy;
+  using Strdup = char* (*)(const char*);
+  using Free = void (*)(void*);
+  const auto libc_strdup = reinterpret_cast<Strdup>(libc_symbol("strdup"));
+  const auto libc_free = reinterpret_cast<Free>(libc_symbol("free"));
+  char* const copy = libc_strdup != nullptr && libc_free != nullptr ? libc_strdup(name) : nullptr;
+  if (copy == nullptr) return;
+  libc_free(list->ai_canonname);
+  list->ai_canonname = copy;
 }
 
 int synthetic_answer(const char* name, const char* service, const addrinfo& asked, const NameAnswer& answer,
@@ -70,7 +100,7 @@ TOWPATH_EXPORT int getaddrinfo(const char* name, const char* service, const addr
     return real().getaddrinfo(name, service, hints, out);
   NameAnswer answer;
   ask_name(name, asked.ai_family, answer);
-  if (answer.kind == NameAnswer::Kind::refused) return EAI_AGAIN;
+  if (answer.kind == NameAnswer::Kind::refused) return answer.unusable ? EAI_NONAME : EAI_AGAIN;
   if (answer.kind == NameAnswer::Kind::own) {
     const int result = real().getaddrinfo(name, service, hints, out);
     if (result == 0) learn_answers(name, *out);
@@ -87,7 +117,7 @@ TOWPATH_EXPORT int getaddrinfo(const char* name, const char* service, const addr
 
 TOWPATH_EXPORT int getnameinfo(const sockaddr* address, socklen_t size, char* host, socklen_t host_size, char* service,
                                socklen_t service_size, int flags) {
-  const Endpoint endpoint = control() != nullptr ? Endpoint::from(address, size) : Endpoint{};
+  const Endpoint endpoint = active() ? Endpoint::from(address, size) : Endpoint{};
   char name[wire::max_name + 1];
   if (!endpoint.address || host == nullptr || host_size == 0 || (flags & NI_NUMERICHOST) != 0 ||
       !name_of_synthetic(endpoint.address, name))

@@ -55,10 +55,9 @@ void learn(const char* name, const hostent* found) noexcept {
   learn_name(name, {addresses, count});
 }
 
-// Who answers. For `ours`, `address` is the synthetic one; `own_name` is what the own resolver is to be asked
-// (a candidate of the search list that is exempt and resolves, else the name itself).
+// Who answers. For `ours`, `address` is the synthetic one.
 Whose whose(const char* name, int family, IpAddress& address, NameAnswer& answer) noexcept {
-  if (name == nullptr || needs_no_answer(name)) return Whose::own;
+  if (name == nullptr || (family != AF_INET && family != AF_INET6) || needs_no_answer(name)) return Whose::own;
   ask_name(name, family, answer);
   if (answer.kind == NameAnswer::Kind::own) return Whose::own;
   if (answer.kind == NameAnswer::Kind::refused) return Whose::nobodys;
@@ -66,8 +65,10 @@ Whose whose(const char* name, int family, IpAddress& address, NameAnswer& answer
   return Whose::ours;
 }
 
-hostent* nobody() noexcept {
-  h_errno = TRY_AGAIN;
+int h_errno_of(const NameAnswer& refused) noexcept { return refused.unusable ? HOST_NOT_FOUND : TRY_AGAIN; }
+
+hostent* fail(int number) noexcept {
+  h_errno = number;
   return nullptr;
 }
 
@@ -75,7 +76,7 @@ hostent* lookup(const char* name, int family, hostent* (*own)(const char*, int))
   IpAddress address;
   NameAnswer answer;
   switch (whose(name, family, address, answer)) {
-    case Whose::nobodys: return nobody();
+    case Whose::nobodys: return fail(h_errno_of(answer));
     case Whose::own: {
       hostent* found = own(name, family);
       if (found != nullptr && name != nullptr) learn(name, found);
@@ -89,7 +90,7 @@ hostent* lookup(const char* name, int family, hostent* (*own)(const char*, int))
       return found;
     }
   if (fill(thread_answer, name, address, thread_text, thread_room)) return &thread_answer;
-  return nobody();
+  return fail(NO_RECOVERY);
 }
 
 // The reentrant forms return an errno-like number and set *found.
@@ -101,8 +102,8 @@ int lookup_r(const char* name, int family, hostent* room, char* text, std::size_
   switch (whose(name, family, address, answer)) {
     case Whose::nobodys:
       *found = nullptr;
-      *error = TRY_AGAIN;
-      return EAGAIN;
+      *error = h_errno_of(answer);
+      return answer.unusable ? 0 : EAGAIN;  // as both libcs: that there is no such host is not a failure
     case Whose::own: {
       const int result = own(name);
       if (result == 0 && *found != nullptr && name != nullptr) learn(name, *found);
@@ -165,7 +166,7 @@ TOWPATH_EXPORT hostent* gethostbyaddr(const void* bytes, socklen_t size, int fam
   const IpAddress address = from_bytes(bytes, size, family);
   char name[wire::max_name + 1];
   if (!address || !name_of_synthetic(address, name)) return real().gethostbyaddr(bytes, size, family);
-  return fill(thread_answer, name, address, thread_text, thread_room) ? &thread_answer : nobody();
+  return fill(thread_answer, name, address, thread_text, thread_room) ? &thread_answer : fail(NO_RECOVERY);
 }
 
 TOWPATH_EXPORT int gethostbyaddr_r(const void* bytes, socklen_t size, int family, hostent* room, char* text,

@@ -11,15 +11,14 @@ namespace {
 
 // The entry of a socket that towpath knows; maps the page when the process has not yet.
 const PageEntry* entry_of(int fd) noexcept {
-  if (control() == nullptr) return nullptr;
-  const Page* known = page();
-  return known != nullptr ? find_socket(*known, cookie_of(fd)) : nullptr;
+  if (!active()) return nullptr;
+  return page() != nullptr ? known_socket_entry(cookie_of(fd)) : nullptr;
 }
 
 }  // namespace
 
 TOWPATH_EXPORT int getpeername(int fd, sockaddr* address, socklen_t* size) noexcept {
-  if (control() == nullptr) return real().getpeername(fd, address, size);
+  if (!active()) return real().getpeername(fd, address, size);
   // With the caller's arguments first: every error is the kernel's own.
   const socklen_t room = readable(size, sizeof *size) ? *size : 0;
   const int result = real().getpeername(fd, address, size);
@@ -27,7 +26,7 @@ TOWPATH_EXPORT int getpeername(int fd, sockaddr* address, socklen_t* size) noexc
     return result;
   const PageEntry* entry = entry_of(fd);
   if (entry == nullptr) return result;
-  if (entry->state.load(std::memory_order_acquire) == SocketState::pending) {
+  if (state_of(*entry) == SocketState::pending) {
     *size = room;
     errno = ENOTCONN;
     return -1;
@@ -41,11 +40,11 @@ TOWPATH_EXPORT int getpeername(int fd, sockaddr* address, socklen_t* size) noexc
 }
 
 TOWPATH_EXPORT int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
-  if (level != SOL_SOCKET || name != SO_ERROR || control() == nullptr || mapped_page() == nullptr)
+  if (level != SOL_SOCKET || name != SO_ERROR || !active() || mapped_page() == nullptr)
     return real().getsockopt(fd, level, name, value, size);
-  const PageEntry* entry = find_socket(*mapped_page(), cookie_of(fd));
+  const PageEntry* entry = known_socket_entry(cookie_of(fd));
   if (entry == nullptr) return real().getsockopt(fd, level, name, value, size);
-  const SocketState state = entry->state.load(std::memory_order_acquire);
+  const SocketState state = state_of(*entry);
   // While the handshake runs there is no verdict: an error of the proxy's connection is the agent's to read.
   if (state == SocketState::pending || state == SocketState::lost) {
     if (!readable(size, sizeof *size) || *size < sizeof(int)) return real().getsockopt(fd, level, name, value, size);

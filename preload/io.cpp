@@ -22,7 +22,7 @@ int socket_type(int fd) noexcept {
 
 // What a send with an address must do first. False: fail with the errno that is set.
 bool may_send(int fd, const sockaddr* address, socklen_t size, int flags) noexcept {
-  if (control() == nullptr || address == nullptr || size == 0) return true;
+  if (!active() || address == nullptr || size == 0) return true;
   if ((flags & MSG_FASTOPEN) != 0 && socket_type(fd) == SOCK_STREAM) {
     if (connect_hook(fd, address, size) == 0 || errno == EISCONN) return true;
     return false;  // EINPROGRESS too: the bytes were not taken, as the kernel says without a cookie
@@ -33,13 +33,13 @@ bool may_send(int fd, const sockaddr* address, socklen_t size, int flags) noexce
 }
 
 bool may_send(int fd, const msghdr* message, int flags) noexcept {
-  if (control() == nullptr || !readable(message, sizeof *message)) return true;
+  if (!active() || !readable(message, sizeof *message)) return true;
   return may_send(fd, static_cast<const sockaddr*>(message->msg_name), message->msg_namelen, flags);
 }
 
 // After fast open has connected, the data goes the plain way.
 int without_fast_open(int fd, int flags) noexcept {
-  return control() != nullptr && (flags & MSG_FASTOPEN) != 0 && socket_type(fd) == SOCK_STREAM ? flags & ~MSG_FASTOPEN
+  return active() && (flags & MSG_FASTOPEN) != 0 && socket_type(fd) == SOCK_STREAM ? flags & ~MSG_FASTOPEN
                                                                                                  : flags;
 }
 
@@ -109,7 +109,7 @@ TOWPATH_EXPORT ssize_t sendmsg(int fd, const msghdr* message, int flags) {
 }
 TOWPATH_EXPORT int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   HELD_BACK(fd);
-  if (control() != nullptr)
+  if (active())
     for (unsigned i = 0; i < count; ++i) {
       if (!readable(&messages[i], sizeof messages[i])) break;
       if (may_send(fd, &messages[i].msg_hdr, flags)) continue;

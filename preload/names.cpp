@@ -1,31 +1,31 @@
 #include "preload/names.h"
 
+#include <cerrno>
 #include <cstring>
+
+#include <netdb.h>
 
 #include "preload/ask.h"
 #include "preload/process.h"
+#include "preload/real.h"
 
 namespace towpath {
 
-bool needs_no_answer(std::string_view name) noexcept {
-  return control() == nullptr || name.empty() || name.size() > wire::max_name || name == "localhost" ||
-         IpAddress::parse(name);
+namespace {
+
+// "127.1", "0x7f000001" and "fe80::1%eth0" are numbers too: libc is asked, which looks nothing up for this.
+bool is_number(const char* name) noexcept {
+  if (IpAddress::parse(name)) return true;
+  if ((*name < '0' || *name > '9') && std::strchr(name, ':') == nullptr) return false;
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST;
+  addrinfo* found = nullptr;
+  if (real().getaddrinfo(name, nullptr, &hints, &found) != 0) return false;
+  freeaddrinfo(found);
+  return true;
 }
 
-void ask_name(std::string_view name, int family, NameAnswer& out) noexcept {
-  out.kind = NameAnswer::Kind::refused;
-  out.candidate_count = 0;
-  Conversation talk;
-  wire::Message ask{};
-  wire::Reply reply;
-  ask.kind = wire::Ask::name;
-  ask.name = {family, name};
-  if (!talk.say(ask) || talk.hear(reply, false) != Conversation::Heard::reply) return;
-  if (reply.kind == wire::Answer::own) {
-    out.kind = NameAnswer::Kind::own;
-    return;
-  }
-  if (reply.kind != wire::Answer::synthetic) return;
+void take_synthetic(const wire::Reply& reply, NameAnswer& out) noexcept {
   out.kind = NameAnswer::Kind::synthetic;
   out.v4 = reply.v4;
   out.v6 = reply.v6;
@@ -36,7 +36,33 @@ void ask_name(std::string_view name, int family, NameAnswer& out) noexcept {
   }
 }
 
-void learn_name(std::string_view name, std::span<const IpAddress> addresses) noexcept {
+}  // namespace
+
+bool needs_no_answer(const char* name) noexcept {
+  return !active() || *name == '\0' || std::strcmp(name, "localhost") == 0 || is_number(name);
+}
+
+void ask_name(const char* name, int family, NameAnswer& out) noexcept {
+  out.kind = NameAnswer::Kind::refused;
+  out.candidate_count = 0;
+  out.unusable = std::strlen(name) > wire::max_name;
+  // An agent that dies over a question leaves it to its successor, which hears the same socket and knows the same names.
+  constexpr int most_agents = 2;
+  for (int i = 0; i < most_agents && !out.unusable; ++i) {
+    Conversation talk;
+    wire::Message ask{};
+    wire::Reply reply;
+    ask.kind = wire::Ask::name;
+    ask.name = {family, name};
+    if (!talk.say(ask) || talk.hear(reply, false) != Conversation::Heard::reply) continue;
+    if (reply.kind == wire::Answer::own) out.kind = NameAnswer::Kind::own;
+    if (reply.kind == wire::Answer::refuse) out.unusable = reply.number == ENOENT;
+    if (reply.kind == wire::Answer::synthetic) take_synthetic(reply, out);
+    return;
+  }
+}
+
+void learn_name(const char* name, std::span<const IpAddress> addresses) noexcept {
   if (addresses.empty() || needs_no_answer(name)) return;
   Conversation talk;
   wire::Message ask{};
@@ -52,7 +78,7 @@ void learn_name(std::string_view name, std::span<const IpAddress> addresses) noe
 }
 
 bool name_of_synthetic(const IpAddress& address, std::span<char, wire::max_name + 1> out) noexcept {
-  if (control() == nullptr) return false;
+  if (!active()) return false;
   const Page* known = page();
   if (known == nullptr || !is_synthetic(*known, address)) return false;
   Conversation talk;

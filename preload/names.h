@@ -1,7 +1,7 @@
 // Asking the agent about names. What libc's resolver answers and what the agent answers meet here.
 #pragma once
 
-#include <string_view>
+#include <span>
 
 #include "base/endpoint.h"
 #include "proto/wire.h"
@@ -10,22 +10,23 @@ namespace towpath {
 
 struct NameAnswer {
   enum class Kind : std::uint8_t { own, synthetic, refused } kind = Kind::own;
+  bool unusable = false;  // refused for good: nothing that could be asked for; otherwise another try may help
   IpAddress v4, v6;
   std::uint8_t candidate_count = 0;
   char candidates[wire::max_candidates][wire::max_name + 1];
 };
 
-// Who answers for this name: the program's own resolver (`own`), the agent (`synthetic`), nobody (`refused`: the
-// agent is gone, and a lookup could leak).
-void ask_name(std::string_view name, int family, NameAnswer& out) noexcept;
+// Who answers for this name: the program's own resolver (`own`), the agent (`synthetic`), nobody (`refused`: it is no
+// name, or the agent is gone and a lookup could leak).
+void ask_name(const char* name, int family, NameAnswer& out) noexcept;
 
 // The program's own resolver found these: a later connect to one of them is judged by the name, too.
-void learn_name(std::string_view name, std::span<const IpAddress> addresses) noexcept;
+void learn_name(const char* name, std::span<const IpAddress> addresses) noexcept;
 
 // The name that a synthetic address stands for, into `out` with a NUL; false for any other address.
 bool name_of_synthetic(const IpAddress& address, std::span<char, wire::max_name + 1> out) noexcept;
 
-// `localhost`, literals and the empty name never need the agent.
-bool needs_no_answer(std::string_view name) noexcept;
+// `localhost`, whatever libc takes for a number, and the empty name never need the agent.
+bool needs_no_answer(const char* name) noexcept;
 
 }  // namespace towpath

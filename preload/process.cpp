@@ -3,19 +3,60 @@
 #include <cerrno>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "preload/ask.h"
 #include "preload/real.h"
+#include "preload/standalone.h"
 #include "preload/sys.h"
 
 namespace towpath {
 
 namespace {
 
-constinit wire::Control parsed{};
-constinit std::atomic<int> configured{-1};  // -1 not looked yet, 0 no, 1 yes
+enum class Mode : int { unknown, inert, given, standalone };
+
+constinit std::atomic<Mode> mode{Mode::unknown};
+constinit wire::Control given{};  // by the launcher
+
+// What a standalone agent told us. Inherited by fork, so that a child that changes its user keeps the right to ask.
+constinit std::atomic<std::uint64_t> token_low{0}, token_high{0};
+constinit std::atomic<bool> token_known{false};
+constinit std::atomic<int> agent_pid{0};
+constinit std::atomic<unsigned> agent_uid{0};
+
 constinit std::atomic<const Page*> mapped{nullptr};
+constinit std::atomic<const Page*> dead{nullptr};  // of the agent before this one
 constinit std::atomic<bool> gated{false};
+
+Mode current_mode() noexcept {
+  Mode known = mode.load(std::memory_order_acquire);
+  if (known != Mode::unknown) return known;
+  // Concurrent first calls write the same bytes.
+  wire::Control found{};
+  if (wire::parse_control(environment(wire::control_variable), found)) {
+    given = found;
+    known = Mode::given;
+  } else {
+    known = standalone_configured() ? Mode::standalone : Mode::inert;
+  }
+  mode.store(known, std::memory_order_release);
+  return known;
+}
+
+// Looks as early as possible: a program may overwrite its environment later.
+__attribute__((constructor)) void start() noexcept {
+  real();
+  current_mode();
+}
+
+void forget_agent() noexcept {
+  token_known.store(false, std::memory_order_release);
+  // Never unmapped: another thread may be reading it.
+  if (const Page* old = mapped.exchange(nullptr)) dead.store(old, std::memory_order_release);
+}
+
+}  // namespace
 
 std::string_view environment(std::string_view name) noexcept {
   for (char** at = environ; at != nullptr && *at != nullptr; ++at) {
@@ -27,31 +68,66 @@ std::string_view environment(std::string_view name) noexcept {
   return {};
 }
 
-// Looks as early as possible: a program may overwrite its environment later.
-__attribute__((constructor)) void start() noexcept {
-  real();
-  control();
+bool active() noexcept { return current_mode() != Mode::inert; }
+
+void agent_address(AgentAddress& out) noexcept {
+  out.standalone = current_mode() == Mode::standalone;
+  if (out.standalone) {
+    out.name_size = rendezvous_name(out.name);
+  } else {
+    __builtin_memcpy(out.name, given.name, given.name_size);
+    out.name_size = given.name_size;
+  }
 }
 
-}  // namespace
-
-const wire::Control* control() noexcept {
-  int state = configured.load(std::memory_order_acquire);
-  if (state < 0) {
-    // Concurrent first calls write the same bytes.
-    wire::Control found{};
-    state = wire::parse_control(environment(wire::control_variable), found) ? 1 : 0;
-    if (state == 1) parsed = found;
-    configured.store(state, std::memory_order_release);
+bool agent_token(wire::Token& out) noexcept {
+  if (current_mode() == Mode::given) {
+    out = given.token;
+    return true;
   }
-  return state == 1 ? &parsed : nullptr;
+  if (!token_known.load(std::memory_order_acquire)) return false;
+  const std::uint64_t halves[] = {token_low.load(std::memory_order_relaxed), token_high.load(std::memory_order_relaxed)};
+  __builtin_memcpy(out.data(), halves, sizeof halves);
+  return true;
+}
+
+void set_agent_token(const wire::Token& token) noexcept {
+  if (current_mode() != Mode::standalone) return;
+  std::uint64_t halves[2];
+  __builtin_memcpy(halves, token.data(), sizeof halves);
+  token_low.store(halves[0], std::memory_order_relaxed);
+  token_high.store(halves[1], std::memory_order_relaxed);
+  token_known.store(true, std::memory_order_release);
+}
+
+bool recognise_agent(int connection) noexcept {
+  struct {
+    int pid;
+    unsigned uid, gid;
+  } peer{};
+  socklen_t size = sizeof peer;
+  if (sys::call(SYS_getsockopt, connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+  const bool known = token_known.load(std::memory_order_acquire);
+  // Our own user's, root's, or the one that we (or the process we were forked from) trusted before.
+  if (peer.uid != 0 && peer.uid != static_cast<unsigned>(sys::call(SYS_geteuid)) &&
+      !(known && peer.uid == agent_uid.load(std::memory_order_relaxed)))
+    return false;
+  if (known && peer.pid != agent_pid.load(std::memory_order_relaxed)) forget_agent();
+  agent_pid.store(peer.pid, std::memory_order_relaxed);
+  agent_uid.store(peer.uid, std::memory_order_relaxed);
+  return true;
+}
+
+void note_page_id(std::uint64_t id) noexcept {
+  const Page* known = mapped_page();
+  if (known != nullptr && known->id != id) forget_agent();
 }
 
 const Page* mapped_page() noexcept { return mapped.load(std::memory_order_acquire); }
 
 const Page* page() noexcept {
   if (const Page* known = mapped_page()) return known;
-  if (control() == nullptr) return nullptr;
+  if (!active()) return nullptr;
   const int fd = ask_for_page();
   if (fd < 0) return nullptr;
   const long at = sys::call(SYS_mmap, 0, sizeof(Page), PROT_READ, MAP_SHARED, fd, 0);
@@ -75,7 +151,9 @@ void note_gated() noexcept { gated.store(true, std::memory_order_relaxed); }
 bool anything_pending() noexcept {
   if (!gated.load(std::memory_order_relaxed)) return false;
   const Page* known = mapped_page();
-  return known != nullptr && known->pending.load(std::memory_order_acquire) != 0;
+  if (known != nullptr && known->pending.load(std::memory_order_acquire) != 0) return true;
+  const Page* old = dead.load(std::memory_order_acquire);
+  return old != nullptr && old->pending.load(std::memory_order_acquire) != 0;
 }
 
 std::uint64_t cookie_of(int fd) noexcept {
@@ -85,10 +163,25 @@ std::uint64_t cookie_of(int fd) noexcept {
   return sys::call(SYS_getsockopt, fd, SOL_SOCKET, so_cookie, &cookie, &size) == 0 ? cookie : 0;
 }
 
+const PageEntry* known_socket_entry(std::uint64_t cookie) noexcept {
+  const Page* known = mapped_page();
+  if (known != nullptr)
+    if (const PageEntry* entry = find_socket(*known, cookie)) return entry;
+  const Page* old = dead.load(std::memory_order_acquire);
+  return old != nullptr ? find_socket(*old, cookie) : nullptr;
+}
+
+SocketState state_of(const PageEntry& entry) noexcept {
+  const SocketState state = entry.state.load(std::memory_order_acquire);
+  const Page* old = dead.load(std::memory_order_acquire);
+  const bool of_dead = old != nullptr && &entry >= old->entries && &entry < old->entries + page_entries;
+  return of_dead && state == SocketState::pending ? SocketState::lost : state;
+}
+
 const PageEntry* pending_socket(int fd) noexcept {
   if (!anything_pending()) return nullptr;
-  const PageEntry* entry = find_socket(*mapped_page(), cookie_of(fd));
-  return entry != nullptr && entry->state.load(std::memory_order_acquire) == SocketState::pending ? entry : nullptr;
+  const PageEntry* entry = known_socket_entry(cookie_of(fd));
+  return entry != nullptr && state_of(*entry) == SocketState::pending ? entry : nullptr;
 }
 
 bool readable(const void* from, std::size_t size) noexcept {

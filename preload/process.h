@@ -8,8 +8,27 @@
 
 namespace towpath {
 
-// Null: the environment names no agent, every hook is transparent.
-const wire::Control* control() noexcept;
+// False: the environment says nothing of towpath or proxies, every hook is transparent.
+bool active() noexcept;
+
+// The agent that this process knows. `standalone`: nobody gave it to us, the library finds or starts it.
+struct AgentAddress {
+  char name[wire::max_control_name];
+  std::size_t name_size;
+  bool standalone;
+};
+void agent_address(AgentAddress& out) noexcept;
+// The right to ask; false while a standalone agent has not told it yet.
+bool agent_token(wire::Token& out) noexcept;
+void set_agent_token(const wire::Token& token) noexcept;
+// A standalone agent answers under our name: the one we know, or another than before (then what the old one published
+// is dead). False: it belongs to a user that we must not trust.
+bool recognise_agent(int connection) noexcept;
+// An answer came from the agent that publishes that page.
+void note_page_id(std::uint64_t id) noexcept;
+
+// The value of a variable as the process has it now; "" when unset.
+std::string_view environment(std::string_view name) noexcept;
 
 // The agent's page, mapped at the first call that needs it; null while no agent answers.
 const Page* page() noexcept;
@@ -18,6 +37,11 @@ const Page* mapped_page() noexcept;
 
 // This process (or the one it was forked from) has had a handshake run behind its back at least once.
 void note_gated() noexcept;
+
+// The page's entry of a socket that towpath knows, null when it knows none. Looks at pages of dead agents, too: what was
+// pending there is lost.
+const PageEntry* known_socket_entry(std::uint64_t cookie) noexcept;
+SocketState state_of(const PageEntry& entry) noexcept;
 
 // Could any socket of this process be in a handshake right now? One or two loads; false nearly always.
 bool anything_pending() noexcept;

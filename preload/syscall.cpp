@@ -18,7 +18,7 @@ TOWPATH_EXPORT long syscall(long number, ...) noexcept {
   long a[6];
   for (long& each : a) each = va_arg(list, long);
   va_end(list);
-  if (control() != nullptr) {
+  if (active()) {
     const auto fd = static_cast<int>(a[0]);
     switch (number) {
       case SYS_connect: return connect_hook(fd, reinterpret_cast<sockaddr*>(a[1]), static_cast<socklen_t>(a[2]));

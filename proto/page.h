@@ -44,7 +44,8 @@ struct Page {
   std::uint32_t synthetic_v4;          // host order
   std::uint32_t synthetic_v4_bits;
   std::uint8_t synthetic_v6[8];        // a /64
-  std::uint8_t unused[36];
+  std::uint64_t id;                    // random; tells one page from another
+  std::uint8_t unused[24];
   PageEntry entries[page_entries];
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);

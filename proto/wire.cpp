@@ -183,7 +183,9 @@ std::size_t encode(std::span<std::byte> out, const Reply& reply) noexcept {
   w.put(version);
   w.put(reply.kind);
   w.put(reply.number);
+  w.put(reply.page);
   switch (reply.kind) {
+    case Answer::page: w.put(reply.token); break;
     case Answer::dial: put(w, reply.endpoint); break;
     case Answer::synthetic:
       put(w, reply.v4);
@@ -204,7 +206,9 @@ bool decode(std::span<const std::byte> in, Reply& out) noexcept {
   if (kind >= answer_count) return false;
   out.kind = static_cast<Answer>(kind);
   out.number = r.take<std::int32_t>();
+  out.page = r.take<std::uint64_t>();
   switch (out.kind) {
+    case Answer::page: out.token = r.take<Token>(); break;
     case Answer::dial: out.endpoint = take_endpoint(r); break;
     case Answer::synthetic:
       out.v4 = take_address(r);

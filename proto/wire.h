@@ -5,7 +5,7 @@
 // Everything that arrives is hostile until decode() has looked at it: sizes, enumerators, counts, text.
 //
 //   ask                      descriptors         answers
-//   hello                    -                   page (with the page's descriptor)
+//   hello                    -                   page (with the page's descriptor and the token)
 //   connect                  socket, epoll sets  direct | refuse | pending | dial ... | done
 //     dialled                -                   (continues `dial`: the program connected by itself)
 //     detach                 -                   none: the caller was interrupted, the attempt goes on as if non-blocking
@@ -15,6 +15,9 @@
 //   name                     -                   own | synthetic (+ candidates) | refuse
 //   learn                    -                   done
 //   reverse                  -                   name | own
+//
+// An agent that was started by a preloaded library (agent/standalone) tells the token to processes of its own user: they
+// come with none. Any other agent wants the right token in every ask.
 //
 // A connection that ends without `detach` means that the asker is gone: what it waited for is cancelled.
 #pragma once
@@ -30,7 +33,7 @@
 namespace towpath::wire {
 
 inline constexpr std::uint32_t magic = 0x41505754;  // "TWPA"
-inline constexpr std::uint16_t version = 1;
+inline constexpr std::uint16_t version = 2;
 inline constexpr std::size_t max_message = 4096;
 inline constexpr std::size_t max_registrations = 8;
 inline constexpr std::size_t max_descriptors = 1 + max_registrations;
@@ -114,6 +117,8 @@ struct Message {  // a decoded ask; views point into the packet
 struct Reply {
   Answer kind = Answer::refuse;
   std::int32_t number = 0;   // errno for refuse and done
+  std::uint64_t page = 0;    // which page this agent publishes: another one than before means another agent
+  Token token{};             // page: the right to ask, for a process that came without one
   Endpoint endpoint;         // dial
   IpAddress v4, v6;          // synthetic
   std::string_view name;     // name

@@ -1,0 +1,21 @@
+// LD_PRELOAD alone: no launcher has started an agent, the environment itself configures the proxies. The first ask of
+// the first process starts one, and every process with the same user, PID namespace and configuration meets there.
+#pragma once
+
+#include <span>
+
+#include "proto/wire.h"
+
+namespace towpath {
+
+// The environment says something about proxies (TOWPATH_CONFIG, http_proxy, ...). Looked at once.
+bool standalone_configured() noexcept;
+
+// The control socket's abstract name for this process as it is now (it may have changed its user); its size.
+std::size_t rendezvous_name(std::span<char, wire::max_control_name> out) noexcept;
+
+// Starts `towpath agent` for that name and returns when it listens, or when there is no way to have one (false).
+// The program does not notice: no SIGCHLD, nothing for wait(-1), no descriptor.
+bool start_agent(std::string_view name) noexcept;
+
+}  // namespace towpath
