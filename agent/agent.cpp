@@ -177,7 +177,7 @@ void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<Uni
     case wire::Ask::watch: return on_watch(talk, ask.watch);
     case wire::Ask::name: return on_name(talk, ask.name);
     case wire::Ask::learn:
-      names_.learn(ask.learn.name, {ask.learn.addresses.data(), ask.learn.count});
+      if (names_.learn(ask.learn.name, {ask.learn.addresses.data(), ask.learn.count})) page_.raise_epoch();
       return talk.answer(wire::Answer::done);
     case wire::Ask::reverse: return on_reverse(talk, ask.reverse);
     case wire::Ask::dialled:

@@ -52,9 +52,9 @@ NameService::Answer NameService::answer(const Policy& policy, std::string_view a
   return out;
 }
 
-void NameService::learn(std::string_view name, std::span<const IpAddress> addresses) {
+bool NameService::learn(std::string_view name, std::span<const IpAddress> addresses) {
   const std::string normal = normalise_name(name);
-  if (!normal.empty()) known_.learn(normal, addresses);
+  return !normal.empty() && known_.learn(normal, addresses);
 }
 
 std::string NameService::name_of(const IpAddress& address) {

@@ -25,7 +25,8 @@ class NameService {
   };
   [[nodiscard]] Answer answer(const Policy& policy, std::string_view asked);
 
-  void learn(std::string_view name, std::span<const IpAddress> addresses);
+  // True when an earlier verdict about one of the addresses may be wrong now.
+  bool learn(std::string_view name, std::span<const IpAddress> addresses);
   // The name behind a synthetic address, or the one that the program's resolver gave this address for; "" if none.
   [[nodiscard]] std::string name_of(const IpAddress& address);
   // An address of the /64 that synthetic IPv6 addresses are taken from.

@@ -23,6 +23,9 @@ class PageWriter {
   // Where synthetic addresses lie, for the hooks that must tell them without asking.
   void set_synthetic(const IpAddress& v4, unsigned bits, const IpAddress& v6) noexcept;
 
+  // Direct verdicts that processes remember end here.
+  void raise_epoch() noexcept { page_->epoch.fetch_add(1, std::memory_order_release); }
+
   // The socket is in a handshake from now on. False: no room beside that many open tunnels.
   [[nodiscard]] bool begin(std::uint64_t cookie, const Endpoint& target);
   void finish(std::uint64_t cookie, SocketState state, int error) noexcept;

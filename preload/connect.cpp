@@ -18,6 +18,7 @@
 #include "preload/real.h"
 #include "preload/registrations.h"
 #include "preload/sys.h"
+#include "preload/verdicts.h"
 
 namespace towpath {
 
@@ -91,6 +92,7 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
     socklen_t room = sizeof timeout;
     sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, &room);
   }
+  const std::uint32_t epoch = verdict_epoch();
   Conversation talk;
   if (!talk.say(ask, descriptors)) return fail(ENETDOWN);
   for (;;) {
@@ -105,7 +107,9 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
     }
     if (heard == Conversation::Heard::lost) return fail(ENETDOWN);
     switch (reply.kind) {
-      case wire::Answer::direct: return real().connect(fd, address, size);
+      case wire::Answer::direct:
+        remember_direct(ask.connect.target, epoch);
+        return real().connect(fd, address, size);
       case wire::Answer::pending: note_gated(); return fail(EINPROGRESS);
       case wire::Answer::done: return reply.number == 0 ? 0 : fail(reply.number);
       case wire::Answer::dial:
@@ -123,6 +127,7 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
 }
 
 int stream_connect(int fd, const Endpoint& target, const sockaddr* address, socklen_t size, int domain) noexcept {
+  if (!ever_gated() && (always_direct(target.address) || known_direct(target))) return real().connect(fd, address, size);
   const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
   const bool blocking = flags >= 0 && (flags & O_NONBLOCK) == 0;
   const std::uint64_t cookie = cookie_of(fd);
@@ -130,7 +135,7 @@ int stream_connect(int fd, const Endpoint& target, const sockaddr* address, sock
     int result;
     if (known_socket(fd, *entry, blocking, result)) return result;
   }
-  if (always_direct(target.address)) return real().connect(fd, address, size);
+  if (always_direct(target.address) || known_direct(target)) return real().connect(fd, address, size);
   // Connected already, by whomever: the kernel's own answer (0 once after a non-blocking connect, then EISCONN).
   if (is_connected(fd)) return real().connect(fd, address, size);
   if (page() == nullptr) return fail(ENETDOWN);

@@ -146,6 +146,7 @@ const Page* page() noexcept {
   return fresh;
 }
 
+bool ever_gated() noexcept { return gated.load(std::memory_order_relaxed); }
 void note_gated() noexcept { gated.store(true, std::memory_order_relaxed); }
 
 bool anything_pending() noexcept {

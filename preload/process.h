@@ -37,6 +37,7 @@ const Page* mapped_page() noexcept;
 
 // This process (or the one it was forked from) has had a handshake run behind its back at least once.
 void note_gated() noexcept;
+bool ever_gated() noexcept;
 
 // The page's entry of a socket that towpath knows, null when it knows none. Looks at pages of dead agents, too: what was
 // pending there is lost.

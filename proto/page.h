@@ -45,7 +45,8 @@ struct Page {
   std::uint32_t synthetic_v4_bits;
   std::uint8_t synthetic_v6[8];        // a /64
   std::uint64_t id;                    // random; tells one page from another
-  std::uint8_t unused[24];
+  std::atomic<std::uint32_t> epoch;    // raised whenever a direct verdict of before may be wrong now
+  std::uint8_t unused[20];
   PageEntry entries[page_entries];
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);

@@ -21,7 +21,8 @@ class KnownNames {
 
   // The newest name of an address wins. Empty or too long names and family-less addresses are ignored; of
   // more addresses than the table holds the last ones stay.
-  void learn(std::string_view name, std::span<const IpAddress> addresses);
+  // True when an address has another name than before (or one for the first time).
+  bool learn(std::string_view name, std::span<const IpAddress> addresses);
   // "" = not known. Counts as a use. The view is valid until the next non-const call.
   [[nodiscard]] std::string_view name_of(const IpAddress& address);
   [[nodiscard]] std::size_t size() const noexcept { return by_address_.size(); }

@@ -10,7 +10,6 @@
  *   again                              the last tcp once more, with the address that was found then
  *
  * Words are split at blanks; %XX stands for any byte. */
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
