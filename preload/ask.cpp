@@ -61,8 +61,8 @@ Conversation::~Conversation() {
 bool Conversation::say(wire::Message& ask, std::span<const int> descriptors) noexcept {
   if (fd_ < 0) return false;
   // A standalone agent tells the token together with its page.
-  if (ask.kind != wire::Ask::hello && !agent_token(ask.token) && (page() == nullptr || !agent_token(ask.token)))
-    return false;
+  const bool may_ask = agent_token(ask.token);
+  if (!may_ask && ask.kind != wire::Ask::hello && (page() == nullptr || !agent_token(ask.token))) return false;
   const std::size_t size = wire::encode(packet_, ask);
   if (size == 0 || descriptors.size() > wire::max_descriptors) return false;
   iovec data{packet_, size};
