@@ -5,13 +5,12 @@
 #include <cstring>
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/holders.h"
 #include "base/error.h"
 
 namespace towpath {
@@ -36,11 +35,11 @@ std::uint64_t cookie_of(int fd) noexcept {
   return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
 }
 
-bool is_inet_stream(int fd, int domain) noexcept {
+bool is_inet_socket(int fd, int domain, int type) noexcept {
   int value = 0;
   socklen_t size = sizeof value;
   if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &value, &size) != 0 || value != domain) return false;
-  return getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &size) == 0 && value == SOCK_STREAM;
+  return getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &size) == 0 && value == type;
 }
 
 // A socket that is bound and does not listen: a connect to it is refused, and nobody else can take the port.
@@ -54,26 +53,6 @@ Endpoint reserve_closed_port(int domain, UniqueFd& socket_out) {
   if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
   socket_out = std::move(fd);
   return Endpoint::from(reinterpret_cast<sockaddr*>(&address), size);
-}
-
-// Does the process hold the socket under another number than `except`? Unknown counts as yes.
-bool held_elsewhere(pid_t pid, int socket, int except) {
-  struct stat status{};
-  if (fstat(socket, &status) != 0) return true;
-  const std::string directory = "/proc/" + std::to_string(pid) + "/fd";
-  DIR* list = opendir(directory.c_str());
-  if (list == nullptr) return true;
-  const std::string wanted = "socket:[" + std::to_string(status.st_ino) + "]";
-  bool found = false;
-  while (const dirent* entry = readdir(list)) {
-    char link[64];
-    const ssize_t size = readlinkat(dirfd(list), entry->d_name, link, sizeof link);
-    if (size > 0 && std::string_view(link, static_cast<std::size_t>(size)) == wanted &&
-        entry->d_name != std::to_string(except))
-      found = true;
-  }
-  closedir(list);
-  return found;
 }
 
 }  // namespace
@@ -95,12 +74,15 @@ std::unique_ptr<Agent> Agent::start(uv_loop_t* loop, std::shared_ptr<const Polic
 Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, const Log& log, PageWriter page,
              SyntheticNames names)
     : loop_(loop), policy_(std::move(policy)), kept_(kept), log_(log), page_(std::move(page)), sockets_(loop),
-      lookup_(loop), names_(std::move(names), lookup_), door_(loop) {
+      lookup_(loop), names_(std::move(names), lookup_),
+      dns_(loop, policy_, names_, lookup_, page_, log_), datagrams_(policy_, names_, dns_, page_, log_), door_(loop) {
   const auto any = names_.synthetic_prefix_v6();
   page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);
+  page_.set_udp_blocked(policy_->udp == UdpMode::block && policy_->any_proxy());
   for (const auto* proxy : {&policy_->http, &policy_->https, &policy_->all})
     if (*proxy)
       if (const IpAddress literal = IpAddress::parse((*proxy)->host)) on_proxy_found({{literal, (*proxy)->port}});
+  bell_.hang(kept_.shelf_in.get(), kept_.shelf_out.get());
   closed_v4_port_ = reserve_closed_port(AF_INET, closed_v4_);
   closed_v6_port_ = reserve_closed_port(AF_INET6, closed_v6_);
 }
@@ -150,6 +132,7 @@ void Agent::accept() {
 }
 
 void Agent::on_over(Conversation& talk) {
+  std::erase_if(queries_, [&](const auto& each) { return each.second == &talk; });
   watchers_.remove_if([&](const Watcher& watcher) { return watcher.talk == &talk; });
   const auto at = conversations_.find(&talk);
   if (at == conversations_.end()) return;
@@ -163,7 +146,8 @@ Attempt* Agent::find(std::uint64_t cookie) {
 }
 
 void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) {
-  if (askers_.size() < most_conversations) askers_.insert(talk.asker().pid);
+  if (askers_.size() >= most_conversations) (void)any_asker_alive();
+  askers_.insert(talk.asker().pid);
   switch (ask.kind) {
     case wire::Ask::hello: {
       wire::Reply reply;
@@ -180,6 +164,8 @@ void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<Uni
       if (names_.learn(ask.learn.name, {ask.learn.addresses.data(), ask.learn.count})) page_.raise_epoch();
       return talk.answer(wire::Answer::done);
     case wire::Ask::reverse: return on_reverse(talk, ask.reverse);
+    case wire::Ask::datagram: return on_datagram(talk, ask.datagram, std::move(descriptors));
+    case wire::Ask::query: return on_query(talk, ask.query);
     case wire::Ask::dialled:
     case wire::Ask::detach: return talk.end();
   }
@@ -203,9 +189,10 @@ void Agent::refuse(Conversation& talk, const Asker& asker, const std::string& ta
 
 void Agent::on_connect(Conversation& talk, const wire::ConnectAsk& ask, std::vector<UniqueFd> descriptors) {
   if (descriptors.size() != std::size_t{1} + ask.registration_count || ask.cookie == 0 ||
-      cookie_of(descriptors[0].get()) != ask.cookie || !is_inet_stream(descriptors[0].get(), ask.domain))
+      cookie_of(descriptors[0].get()) != ask.cookie || !is_inet_socket(descriptors[0].get(), ask.domain, SOCK_STREAM))
     return talk.answer(wire::Answer::refuse, EINVAL);
   if (find(ask.cookie) != nullptr) return talk.answer(wire::Answer::refuse, EALREADY);
+  if (lead_to_dns(talk, ask, descriptors[0].get())) return;
   const bool synthetic = names_.is_synthetic(ask.target.address);
   Attempt::Order order;
   order.name = names_.name_of(ask.target.address);
@@ -291,7 +278,9 @@ void Agent::on_closing(Conversation& talk, const wire::ClosingAsk& ask) {
   const pid_t pid = talk.asker().pid;
   if (Attempt* attempt = find(ask.cookie)) {
     attempt->registrations().forget(pid, ask.fd);
-    if (!held_elsewhere(pid, attempt->order().socket.get(), ask.fd)) attempt->cancel();
+    // This process is where orphans of the tree end up.
+    if (!held_elsewhere({pid, attempt->order().asker.pid, getpid()}, attempt->order().socket.get(), pid, ask.fd))
+      attempt->cancel();
   }
   talk.answer(wire::Answer::done);
 }
@@ -338,6 +327,45 @@ void Agent::on_reverse(Conversation& talk, const IpAddress& address) {
   reply.kind = wire::Answer::name;
   reply.name = name;
   talk.answer(reply);
+}
+
+void Agent::on_datagram(Conversation& talk, const wire::DatagramAsk& ask, std::vector<UniqueFd> descriptors) {
+  if (descriptors.size() != 1 || ask.cookie == 0 || cookie_of(descriptors[0].get()) != ask.cookie ||
+      !is_inet_socket(descriptors[0].get(), ask.domain, SOCK_DGRAM))
+    return talk.answer(wire::Answer::refuse, EINVAL);
+  talk.answer(datagrams_.judge(ask, descriptors[0].get()));
+}
+
+// A stream to a name server: the program connects it to our name service by itself. True: answered.
+bool Agent::lead_to_dns(Conversation& talk, const wire::ConnectAsk& ask, int fd) {
+  // A synthetic address stands for a name server behind the proxy: a tunnel like any other.
+  if (!dns_.leads(ask.target) || names_.is_synthetic(ask.target.address)) return false;
+  wire::Reply reply;
+  reply.kind = wire::Answer::instead;
+  reply.endpoint = bound_to_device(fd) ? Endpoint{} : dns_.stream_door(ask.target, ask.domain, ask.v6_only);
+  if (!reply.endpoint.address || !page_.note(ask.cookie, SocketState::dns, ask.target))
+    talk.answer(wire::Answer::refuse, ENETUNREACH);
+  else
+    talk.answer(reply);
+  return true;
+}
+
+// For resolvers inside libc, whose own sockets pass no hook.
+void Agent::on_query(Conversation& talk, std::span<const std::byte> query) {
+  const std::uint64_t key = ++last_query_;
+  queries_.emplace(key, &talk);
+  talk.set_answerer(this);
+  dns_.answers().answer(query, {}, wire::max_query, [this, key](std::span<const std::byte> message) {
+    const auto at = queries_.find(key);
+    if (at == queries_.end()) return;
+    Conversation& waiting = *at->second;
+    queries_.erase(at);
+    wire::Reply reply;
+    reply.kind = message.empty() ? wire::Answer::refuse : wire::Answer::message;
+    reply.number = ETIMEDOUT;
+    reply.message = message;
+    waiting.answer(reply);
+  });
 }
 
 void Agent::on_proxy_found(const std::vector<Endpoint>& endpoints) {

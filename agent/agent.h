@@ -9,6 +9,9 @@
 #include <vector>
 
 #include "agent/attempt.h"
+#include "agent/datagrams.h"
+#include "agent/death_bell.h"
+#include "agent/dns_stub.h"
 #include "agent/failure_text.h"
 #include "agent/kept.h"
 #include "agent/log.h"
@@ -42,7 +45,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   std::uint64_t page_id() const override { return page_.page().id; }
   // AttemptHost
   uv_loop_t* loop() override { return loop_; }
-  SocketWatch& sockets() override { return sockets_; }
+  SocketWatch& sockets() override { return sockets_; }  // of both hosts
   Lookup& lookup() override { return lookup_; }
   RelayDoor& door() override { return door_; }
   TlsClient* tls(std::string& why) override;
@@ -50,6 +53,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   void on_proxy_found(const std::vector<Endpoint>& endpoints) override;
   void on_verdict(Attempt& attempt, SocketState state, const Error& error) override;
   Endpoint closed_port(int domain, bool v6_only) override;
+  int death_bell() override { return bell_.ear(); }
   // Answerer, for those who watch
   void on_message(Conversation& talk, const wire::Message&) override { talk.end(); }
   void on_asker_gone(Conversation&) override {}
@@ -60,6 +64,9 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   void on_watch(Conversation& talk, const wire::WatchAsk& ask);
   void on_name(Conversation& talk, const wire::NameAsk& ask);
   void on_reverse(Conversation& talk, const IpAddress& address);
+  void on_datagram(Conversation& talk, const wire::DatagramAsk& ask, std::vector<UniqueFd> descriptors);
+  void on_query(Conversation& talk, std::span<const std::byte> query);
+  bool lead_to_dns(Conversation& talk, const wire::ConnectAsk& ask, int fd);
   void refuse(Conversation& talk, const Asker& asker, const std::string& target, const ProxyUrl* proxy, const Error& error);
   void tell_watchers(std::uint64_t cookie);
   void log_failure(const Asker& asker, const Failure& failure);
@@ -75,9 +82,12 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   Kept& kept_;
   const Log& log_;
   PageWriter page_;
+  DeathBell bell_;
   SocketWatch sockets_;
   Lookup lookup_;
   NameService names_;
+  DnsStub dns_;
+  Datagrams datagrams_;
   RelayDoor door_;
   std::unique_ptr<TlsClient> tls_;  // made at first use: initialising OpenSSL takes milliseconds
   UvPoll listener_;
@@ -88,6 +98,8 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   std::unordered_map<Conversation*, std::unique_ptr<Conversation>> conversations_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Attempt>> attempts_;  // by socket cookie
   std::list<Watcher> watchers_;
+  std::unordered_map<std::uint64_t, Conversation*> queries_;  // who waits for the answer to a question
+  std::uint64_t last_query_ = 0;
   std::unordered_set<pid_t> askers_;
   // Ended during a callback of their own; freed when the loop has left it.
   std::vector<std::unique_ptr<Conversation>> ended_conversations_;

@@ -25,20 +25,33 @@ int socket_error(int fd) noexcept {
   return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
 }
 
+bool is_connected(int fd) noexcept {
+  sockaddr_storage peer;
+  socklen_t size = sizeof peer;
+  return getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0;
+}
+
 bool fits(const IpAddress& address, const wire::ConnectAsk& ask) noexcept {
   return address.is_v6() ? ask.domain == AF_INET6 : !ask.v6_only;
 }
 
-bool bound_to_loopback(int fd) noexcept {
+// What a program's bind() before connect allows.
+bool reaches(const Endpoint& own, const IpAddress& address) noexcept {
+  if (!own.address || own.address.is_unspecified() || address.is_loopback()) return true;
+  return !own.address.is_loopback() && own.address.is_v6() == address.is_v6();
+}
+
+Endpoint own_end(int fd) noexcept {
   sockaddr_storage own;
   socklen_t size = sizeof own;
-  return getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0 &&
-         Endpoint::from(reinterpret_cast<sockaddr*>(&own), size).address.is_loopback();
+  return getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0
+             ? Endpoint::from(reinterpret_cast<sockaddr*>(&own), size)
+             : Endpoint{};
 }
 
 }  // namespace
 
-Attempt::Attempt(AttemptHost& host, Order order) : host_(host), order_(std::move(order)), started_ms_(uv_now(host.loop())) {}
+Attempt::Attempt(AttemptHost& host, Order order) : host_(host), order_(std::move(order)), registrations_(host.death_bell()), started_ms_(uv_now(host.loop())) {}
 
 void Attempt::start(Conversation* waiting) {
   waiting_ = waiting;
@@ -82,9 +95,9 @@ void Attempt::found(std::vector<IpAddress> addresses, LookupError error) {
 bool Attempt::needs_relay() const {
   if (order_.proxy == nullptr) return false;
   if (order_.proxy->scheme == ProxyScheme::https) return true;
-  const bool from_loopback = bound_to_loopback(order_.socket.get());
+  const Endpoint own = own_end(order_.socket.get());
   for (const Endpoint& each : candidates_)
-    if (fits(each.address, order_.ask) && (!from_loopback || each.address.is_loopback())) return false;
+    if (fits(each.address, order_.ask) && reaches(own, each.address)) return false;
   return true;
 }
 
@@ -106,8 +119,14 @@ int Attempt::begin_connect(const Endpoint& to) {
   if (size == 0) return EAFNOSUPPORT;
   const auto* at = reinterpret_cast<sockaddr*>(&address);
   const int fd = order_.socket.get();
-  if ((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0) return connect(fd, at, size) == 0 ? 0 : errno;
-  return sendto(fd, "", 0, MSG_FASTOPEN | MSG_DONTWAIT | MSG_NOSIGNAL, at, size) >= 0 ? 0 : errno;
+  const bool nonblocking = (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0;
+  for (bool again = false;; again = true) {
+    const ssize_t result = nonblocking ? connect(fd, at, size)
+                                       : sendto(fd, "", 0, MSG_FASTOPEN | MSG_DONTWAIT | MSG_NOSIGNAL, at, size);
+    if (result >= 0) return 0;
+    // A socket whose last attempt failed behind the program's back refuses one connect first, and is free by that.
+    if (errno != ECONNABORTED || again) return errno;
+  }
 }
 
 void Attempt::dial_next() {
@@ -123,7 +142,9 @@ void Attempt::dial_next() {
       waiting_->say(reply);
       return;
     }
-    if (error == EINPROGRESS) return wait_for(EPOLLOUT);
+    // On this very host the connection stands by the time the call returns.
+    if (error == EINPROGRESS && !is_connected(carrier())) return wait_for(EPOLLOUT);
+    if (error == EINPROGRESS) return connected();
     if (error == 0) return connected();
     last_ = {order_.proxy != nullptr ? Err::proxy_unreachable : Err::os_error, Stage::connect, 0, error};
   }
@@ -190,7 +211,8 @@ Attempt::Io Attempt::carrier_send(std::span<const std::byte> bytes, std::size_t&
   }
   const ssize_t sent = send(carrier(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   tls_wants_ = EPOLLOUT;
-  if (sent < 0) return errno == EAGAIN || errno == EINTR ? Io::would_block : Io::closed;
+  // EINPROGRESS: the program asked for TCP_FASTOPEN_CONNECT, and the connection begins with this send.
+  if (sent < 0) return errno == EAGAIN || errno == EINTR || errno == EINPROGRESS ? Io::would_block : Io::closed;
   moved = static_cast<std::size_t>(sent);
   return Io::moved;
 }
@@ -221,6 +243,13 @@ void Attempt::carrier_take(std::size_t size) {
   if (size > 0) recv(carrier(), bytes, size, MSG_DONTWAIT);
 }
 
+// The proxy may refuse us only after the handshake: in TLS 1.3 a missing client certificate comes to light there.
+bool Attempt::tls_failed() {
+  if (!tls_ || tls_->why().empty()) return false;
+  tls_why_ = tls_->why();
+  return true;
+}
+
 template <class Machine>
 void Attempt::drive(Machine& machine) {
   for (;;) {
@@ -230,7 +259,10 @@ void Attempt::drive(Machine& machine) {
         switch (carrier_send(machine.to_send(), moved)) {
           case Io::moved: machine.sent(moved); break;
           case Io::would_block: return wait_for(tls_wants_);
-          case Io::closed: machine.peer_closed(); break;
+          case Io::closed:
+            if (tls_failed()) return fail({Err::tls_failed, Stage::tls});
+            machine.peer_closed();
+            break;
         }
         break;
       case Want::receive: {
@@ -240,7 +272,10 @@ void Attempt::drive(Machine& machine) {
             if (const Fed fed = machine.feed({bytes, moved}); fed.consumed > 0) carrier_take(fed.consumed);
             break;
           case Io::would_block: return wait_for(tls_wants_);
-          case Io::closed: machine.peer_closed(); break;
+          case Io::closed:
+            if (tls_failed()) return fail({Err::tls_failed, Stage::tls});
+            machine.peer_closed();
+            break;
         }
         break;
       }
@@ -279,6 +314,8 @@ void Attempt::announce() {
 }
 
 void Attempt::joined(UniqueFd program_end) {
+  // As in finish(), but with the door, and before a byte or an end can come from the relay.
+  if (waiting_ != nullptr) begin_connect(host_.door().address(order_.ask.domain, order_.ask.v6_only));
   const int at_once = 1;
   setsockopt(program_end.get(), IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
   host_.on_relay(std::move(program_end), std::move(own_), std::move(tls_));
@@ -336,6 +373,7 @@ void Attempt::take_off_the_proxy() {
   sockaddr nowhere{};
   nowhere.sa_family = AF_UNSPEC;
   connect(order_.socket.get(), &nowhere, sizeof nowhere);
+  (void)socket_error(order_.socket.get());  // ECONNRESET, which is only how we left the proxy
   if (waiting_ != nullptr) return;  // the caller gets the errno itself, and a socket that can connect again
   const Endpoint closed = host_.closed_port(order_.ask.domain, order_.ask.v6_only);
   if (closed.address) begin_connect(closed);
@@ -355,6 +393,9 @@ void Attempt::finish(SocketState state, const Error& error) {
   stop_watching();
   deadline_.reset();
   Conversation* const caller = std::exchange(waiting_, nullptr);
+  // A connect that was started without waiting is complete for the kernel when it is called again; a blocking caller
+  // has no reason to.
+  if (caller != nullptr && state == SocketState::open && !relayed_) begin_connect(dialled_);
   host_.on_verdict(*this, state, error);
   registrations_.release(order_.socket.get());
   order_.socket.reset();

@@ -53,6 +53,8 @@ class AttemptHost {
   virtual void on_verdict(Attempt& attempt, SocketState state, const Error& error) = 0;
   // A port of this host where nobody listens, for the family; none when the family is not there.
   virtual Endpoint closed_port(int domain, bool v6_only) = 0;
+  // DeathBell's ear, -1 when there is none.
+  virtual int death_bell() = 0;
 
  protected:
   ~AttemptHost() = default;
@@ -107,6 +109,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   Io carrier_send(std::span<const std::byte> bytes, std::size_t& moved);
   Io carrier_peek(std::span<std::byte> into, std::size_t& moved);
   void carrier_take(std::size_t size);
+  [[nodiscard]] bool tls_failed();
   void drive();
   template <class Machine>
   void drive(Machine& machine);

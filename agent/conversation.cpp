@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 namespace towpath {
@@ -61,10 +62,9 @@ void Conversation::start() {
 }
 
 void Conversation::wait_for_more() {
-  if (over_ || poll_) return;
-  if (!poll_.open(this, [&](uv_poll_t* handle) { return uv_poll_init(loop_, handle, fd_.get()); })) return end();
-  uv_poll_start(poll_.get(), UV_READABLE | UV_DISCONNECT,
-                [](uv_poll_t* handle, int, int) { static_cast<Conversation*>(handle->data)->read(); });
+  if (over_ || watched_) return;
+  watched_ = host_.sockets().watch(fd_.get(), EPOLLIN, this);
+  if (!watched_) return end();
   if (asked_) return;
   patience_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(loop_, handle); });
   uv_timer_start(
@@ -135,7 +135,7 @@ void Conversation::end() {
   if (over_) return;
   over_ = true;
   answerer_ = nullptr;
-  poll_.reset();
+  if (watched_) host_.sockets().drop(fd_.get(), this);
   patience_.reset();
   fd_.reset();
   host_.on_over(*this);

@@ -10,6 +10,7 @@
 
 #include <sys/types.h>
 
+#include "agent/socket_watch.h"
 #include "agent/uv.h"
 #include "base/unique_fd.h"
 #include "proto/wire.h"
@@ -35,10 +36,11 @@ class Answerer {
   ~Answerer() = default;
 };
 
-class Conversation {
+class Conversation final : SocketWatch::Watched {
  public:
   class Host {
    public:
+    virtual SocketWatch& sockets() = 0;
     virtual void on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) = 0;
     virtual void on_over(Conversation& talk) = 0;
     // Has the asker the right to ask that?
@@ -64,18 +66,19 @@ class Conversation {
   void end();
 
  private:
+  void on_socket_ready(std::uint32_t) override { read(); }
   void read();
   void wait_for_more();
 
   UniqueFd fd_;
   Host& host_;
   uv_loop_t* loop_;
-  UvPoll poll_;
   UvTimer patience_;
   Asker asker_;
   Answerer* answerer_ = nullptr;
   bool asked_ = false;
   bool over_ = false;
+  bool watched_ = false;
 };
 
 }  // namespace towpath

@@ -55,6 +55,14 @@ DeferredRegistrations::Entry* DeferredRegistrations::find(pid_t pid, const wire:
   return nullptr;
 }
 
+// Nothing but the end of this process is to be seen through it, and that once.
+void DeferredRegistrations::stand_in(const Entry& entry, int operation) const noexcept {
+  if (bell_ < 0) return;
+  epoll_event event = event_of(entry.wanted);
+  event.events = EPOLLONESHOT;
+  epoll_ctl_at(entry.wanted.fd, bell_, entry.epoll.get(), operation, &event);
+}
+
 int DeferredRegistrations::apply(pid_t pid, int operation, const wire::Registration& asked, UniqueFd epoll) {
   if (!epoll || !is_epoll_set(epoll.get()) || asked.fd < 0) return EINVAL;
   Entry* known = find(pid, asked);
@@ -63,13 +71,16 @@ int DeferredRegistrations::apply(pid_t pid, int operation, const wire::Registrat
       if (known != nullptr) return EEXIST;
       if (entries_.size() == most) return ENOSPC;
       entries_.push_back({pid, asked, std::move(epoll)});
+      stand_in(entries_.back(), EPOLL_CTL_ADD);
       return 0;
     case EPOLL_CTL_MOD:
       if (known == nullptr) return ENOENT;
       known->wanted = asked;
+      stand_in(*known, EPOLL_CTL_MOD);
       return 0;
     case EPOLL_CTL_DEL:
       if (known == nullptr) return ENOENT;
+      stand_in(*known, EPOLL_CTL_DEL);
       entries_.erase(entries_.begin() + (known - entries_.data()));
       return 0;
     default: return EINVAL;
@@ -81,10 +92,15 @@ void DeferredRegistrations::withdraw(pid_t pid, int socket, const wire::Registra
   // Gone from the set meanwhile: then it is not to come back either.
   if (epoll_ctl_at(made.fd, socket, epoll.get(), EPOLL_CTL_DEL, nullptr) != 0) return;
   entries_.push_back({pid, made, std::move(epoll)});
+  stand_in(entries_.back(), EPOLL_CTL_ADD);
 }
 
 void DeferredRegistrations::forget(pid_t pid, int fd) noexcept {
-  std::erase_if(entries_, [&](const Entry& entry) { return entry.pid == pid && entry.wanted.fd == fd; });
+  std::erase_if(entries_, [&](const Entry& entry) {
+    if (entry.pid != pid || entry.wanted.fd != fd) return false;
+    stand_in(entry, EPOLL_CTL_DEL);
+    return true;
+  });
 }
 
 void DeferredRegistrations::release(int socket) {
@@ -93,6 +109,7 @@ void DeferredRegistrations::release(int socket) {
     const int result = epoll_ctl_at(entry.wanted.fd, socket, entry.epoll.get(), EPOLL_CTL_ADD, &event);
     // In the set already, by a way that towpath did not see: the newer wish counts.
     if (result == EEXIST) epoll_ctl_at(entry.wanted.fd, socket, entry.epoll.get(), EPOLL_CTL_MOD, &event);
+    stand_in(entry, EPOLL_CTL_DEL);
   }
   entries_.clear();
 }

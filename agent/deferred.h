@@ -18,6 +18,9 @@ class DeferredRegistrations {
  public:
   static constexpr std::size_t most = 64;  // per socket
 
+  // `bell`: a descriptor that hangs up when this process dies; it stands in for the socket meanwhile. -1: none.
+  explicit DeferredRegistrations(int bell) : bell_(bell) {}
+
   // epoll_ctl of process `pid` on a socket in a handshake: 0 or the errno that the kernel would give.
   [[nodiscard]] int apply(pid_t pid, int operation, const wire::Registration& asked, UniqueFd epoll);
   // Registrations made before connect, still in force in the program's sets: takes them out of there.
@@ -35,6 +38,9 @@ class DeferredRegistrations {
   };
   Entry* find(pid_t pid, const wire::Registration& key) noexcept;
 
+  void stand_in(const Entry& entry, int operation) const noexcept;
+
+  int bell_;
   std::vector<Entry> entries_;
 };
 

@@ -28,6 +28,11 @@ std::string hint_for(const Failure& f, const std::string& host) {
     case Err::looks_like_socks: return "write socks5:// in the proxy's URL";
     case Err::looks_like_tls: return "write https:// in the proxy's URL";
     case Err::tls_verification: return "set proxy.tls.caFile to the authority that signed the proxy's certificate, or proxy.tls.serverName";
+    case Err::tls_failed:
+      return f.detail.find("certificate") == std::string::npos ? "" : "set proxy.tls.certFile and proxy.tls.keyFile to what the proxy asks for";
+    case Err::closed_early:
+      // Most TLS servers close without a word when they are spoken to in the clear.
+      return f.proxy != nullptr && f.proxy->scheme == ProxyScheme::http ? "if the proxy speaks TLS, write https:// in its URL" : "";
     case Err::looks_like_plain: return "write http:// in the proxy's URL";
     case Err::no_such_synthetic: return "the program kept this address from an earlier run: restart it";
     case Err::deadline: return "connectTimeout is how long towpath waits";

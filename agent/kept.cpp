@@ -57,6 +57,11 @@ std::optional<Kept> Kept::create(const Policy& policy, std::string& why, const s
   out.names.reset(fcntl(names->fd(), F_DUPFD_CLOEXEC, 3));
   out.page = PageWriter::create(why);
   if (!out.names || !out.page) return std::nullopt;
+  // Without a shelf only a program that waits for a dead agent in epoll_wait is worse off.
+  if (int ends[2]; socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) == 0) {
+    out.shelf_in.reset(ends[0]);
+    out.shelf_out.reset(ends[1]);
+  }
   return out;
 }
 

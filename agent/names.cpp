@@ -30,6 +30,10 @@ bool NameService::is_local(const std::string& name) {
   return name == "localhost" || name == own_host_name() || !lookup_.in_hosts(name).empty();
 }
 
+bool NameService::may_tunnel(const Policy& policy, const std::string& name) {
+  return policy.any_proxy() && policy.dns == DnsMode::proxy && !is_local(name) && outlook(policy, name).may_tunnel;
+}
+
 NameService::Answer NameService::answer(const Policy& policy, std::string_view asked) {
   Answer out;
   if (!policy.any_proxy() || policy.dns == DnsMode::local) return out;
@@ -38,7 +42,7 @@ NameService::Answer NameService::answer(const Policy& policy, std::string_view a
     out.kind = Answer::Kind::no_such_name;
     return out;
   }
-  if (is_local(name) || !outlook(policy, name).may_tunnel) return out;
+  if (!may_tunnel(policy, name)) return out;
   // What libc would try before the name as it stands: each of them that may not be tunnelled is the own resolver's.
   const bool absolute = asked.ends_with('.');
   for (const std::string& candidate : expand(absolute ? name + "." : name, lookup_.resolv_conf())) {

@@ -16,7 +16,9 @@ namespace towpath {
 
 class NameService {
  public:
-  NameService(SyntheticNames table, Lookup& lookup) : table_(std::move(table)), lookup_(lookup) {}
+  NameService(SyntheticNames table, Lookup& lookup) : table_(std::move(table)), lookup_(lookup) {
+    known_.keep_in(table_.spare());
+  }
 
   struct Answer {
     enum class Kind : std::uint8_t { own, synthetic, no_such_name, full } kind = Kind::own;
@@ -24,6 +26,8 @@ class NameService {
     std::vector<std::string> candidates;  // exempt expansions that the own resolver would try first
   };
   [[nodiscard]] Answer answer(const Policy& policy, std::string_view asked);
+  // Would answer() be synthetic for this absolute, normalised name? Hands out no address.
+  [[nodiscard]] bool may_tunnel(const Policy& policy, const std::string& name);
 
   // True when an earlier verdict about one of the addresses may be wrong now.
   bool learn(std::string_view name, std::span<const IpAddress> addresses);

@@ -12,14 +12,14 @@
 
 namespace towpath {
 
-OpenSockets OpenSockets::list() {
+OpenSockets OpenSockets::list(Kind kind) {
   OpenSockets out;
   const UniqueFd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-  out.complete_ = netlink && out.list_family(netlink.get(), AF_INET) && out.list_family(netlink.get(), AF_INET6);
+  out.complete_ = netlink && out.list_family(netlink.get(), kind, AF_INET) && out.list_family(netlink.get(), kind, AF_INET6);
   return out;
 }
 
-bool OpenSockets::list_family(int netlink, std::uint8_t family) {
+bool OpenSockets::list_family(int netlink, Kind kind, std::uint8_t family) {
   struct {
     nlmsghdr head;
     inet_diag_req_v2 body;
@@ -28,7 +28,7 @@ bool OpenSockets::list_family(int netlink, std::uint8_t family) {
   request.head.nlmsg_type = SOCK_DIAG_BY_FAMILY;
   request.head.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
   request.body.sdiag_family = family;
-  request.body.sdiag_protocol = IPPROTO_TCP;
+  request.body.sdiag_protocol = kind == Kind::stream ? IPPROTO_TCP : IPPROTO_UDP;
   request.body.idiag_states = ~0u;
   if (send(netlink, &request, sizeof request, 0) != static_cast<ssize_t>(sizeof request)) return false;
   std::vector<char> buffer(64 * 1024);

@@ -87,17 +87,45 @@ void PageWriter::set_state(PageEntry& entry, SocketState state) noexcept {
   if (was && !is) page_->pending.fetch_sub(1, std::memory_order_release);
 }
 
+void PageWriter::set_door(std::uint32_t at, const Endpoint& server, std::uint32_t ports) noexcept {
+  DnsDoor& door = page_->doors[at];
+  door.ports.store(0, std::memory_order_release);
+  if (ports == 0) return;
+  const auto bytes = server.address.bytes();
+  std::memcpy(door.address, bytes.data(), bytes.size());
+  door.address_size = static_cast<std::uint8_t>(bytes.size());
+  door.scope = server.address.scope();
+  door.port = server.port;
+  door.ports.store(ports, std::memory_order_release);
+  if (page_->dns_doors.load(std::memory_order_relaxed) <= at) page_->dns_doors.store(at + 1, std::memory_order_release);
+}
+
+// Sockets that were closed since leave their entries behind: the kernel knows which are still there.
+void PageWriter::forget_closed() {
+  const OpenSockets streams = OpenSockets::list(OpenSockets::Kind::stream);
+  const OpenSockets datagrams = OpenSockets::list(OpenSockets::Kind::datagram);
+  if (!streams.complete()) return;
+  for (PageEntry& each : page_->entries) {
+    const std::uint64_t known = each.cookie.load(std::memory_order_relaxed);
+    const SocketState state = each.state.load();
+    if (known == 0 || state == SocketState::pending || streams.has(known)) continue;
+    const bool datagram = state == SocketState::dns || state == SocketState::muted;
+    // Where the kernel does not list datagram sockets, one that is led to a name server may be forgotten: it is
+    // announced again when it sends again. A muted one must stay muted.
+    if (datagram && (datagrams.has(known) || (!datagrams.complete() && state == SocketState::muted))) continue;
+    forget(known);
+  }
+}
+
 bool PageWriter::begin(std::uint64_t cookie, const Endpoint& target) {
+  return note(cookie, SocketState::pending, target);
+}
+
+bool PageWriter::note(std::uint64_t cookie, SocketState state, const Endpoint& target) {
   PageEntry* entry = find(cookie);
   if (entry == nullptr) entry = free_entry(cookie);
   if (entry == nullptr) {
-    // Sockets that were closed since leave their entries behind: the kernel knows which are still there.
-    const OpenSockets open = OpenSockets::list();
-    if (!open.complete()) return false;
-    for (PageEntry& each : page_->entries) {
-      const std::uint64_t known = each.cookie.load(std::memory_order_relaxed);
-      if (known != 0 && each.state.load() != SocketState::pending && !open.has(known)) forget(known);
-    }
+    forget_closed();
     entry = free_entry(cookie);
     if (entry == nullptr) return false;
   }
@@ -106,7 +134,7 @@ bool PageWriter::begin(std::uint64_t cookie, const Endpoint& target) {
   entry->address_size = static_cast<std::uint8_t>(bytes.size());
   entry->port = target.port;
   entry->error.store(0, std::memory_order_relaxed);
-  set_state(*entry, SocketState::pending);
+  set_state(*entry, state);
   entry->cookie.store(cookie, std::memory_order_release);
   return true;
 }

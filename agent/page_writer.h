@@ -26,6 +26,13 @@ class PageWriter {
   // Direct verdicts that processes remember end here.
   void raise_epoch() noexcept { page_->epoch.fetch_add(1, std::memory_order_release); }
 
+  // Where the agent answers in the place of name servers. `at` < page_dns_doors; ports as in DnsDoor, 0 takes it back.
+  void set_door(std::uint32_t at, const Endpoint& server, std::uint32_t ports) noexcept;
+  void set_dns_streams(std::uint32_t ports) noexcept { page_->dns_streams.store(ports, std::memory_order_release); }
+  void set_udp_blocked(bool blocked) noexcept { page_->udp_blocked = blocked ? 1 : 0; }
+
+  // The socket is led to a door (dns) or must not send (muted). False: no room.
+  [[nodiscard]] bool note(std::uint64_t cookie, SocketState state, const Endpoint& target);
   // The socket is in a handshake from now on. False: no room beside that many open tunnels.
   [[nodiscard]] bool begin(std::uint64_t cookie, const Endpoint& target);
   void finish(std::uint64_t cookie, SocketState state, int error) noexcept;
@@ -40,6 +47,7 @@ class PageWriter {
   PageWriter() = default;
   PageEntry* find(std::uint64_t cookie) noexcept;
   PageEntry* free_entry(std::uint64_t cookie) noexcept;
+  void forget_closed();
   void set_state(PageEntry& entry, SocketState state) noexcept;
 
   Page* page_ = nullptr;

@@ -97,11 +97,17 @@ Relay::Io Relay::write_proxy(Flow& flow) {
   return moved.step == TlsChannel::Step::failed || moved.step == TlsChannel::Step::closed ? Io::failed : Io::would_block;
 }
 
+// After close_notify the proxy may still speak; without TLS the FIN says the same.
 void Relay::finish_to_proxy() {
+  if (!tls_) {
+    up_.closed = true;
+    shutdown(proxy_.fd.get(), SHUT_WR);
+    return;
+  }
+  const TlsChannel::Step step = tls_->shut_down();
+  if (step == TlsChannel::Step::wants_write) return;  // a slow proxy: again when there is room
   up_.closed = true;
-  if (tls_) (void)tls_->shut_down();
-  // After close_notify the proxy may still speak; without TLS the FIN says the same.
-  else shutdown(proxy_.fd.get(), SHUT_WR);
+  if (step == TlsChannel::Step::failed) broken_ = true;
 }
 
 // True while there is something to do at once.
@@ -162,7 +168,7 @@ void Relay::rearm(bool more) {
   std::uint32_t program = 0, proxy = more ? EPOLLOUT : 0u;
   if (!up_.closed) {
     if (up_.empty() && !up_.ended) program |= EPOLLIN;
-    if (!up_.empty()) proxy |= proxy_write_wants_read_ ? EPOLLIN : EPOLLOUT;
+    if (!up_.empty() || up_.ended) proxy |= proxy_write_wants_read_ ? EPOLLIN : EPOLLOUT;
   }
   if (!down_.closed) {
     if (down_.empty() && !down_.ended) proxy |= proxy_read_wants_write_ ? EPOLLIN | EPOLLOUT : +EPOLLIN;

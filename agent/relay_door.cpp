@@ -1,9 +1,22 @@
 #include "agent/relay_door.h"
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 namespace towpath {
+
+namespace {
+
+// A connection that its other end has reset. What was sent before can still be read, but the port it came from may be
+// another socket's by now.
+bool is_dead(int fd) noexcept {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || info.tcpi_state == TCP_CLOSE;
+}
+
+}  // namespace
 
 bool RelayDoor::listen(Listener& listener, int domain) {
   if (listener.tried) return static_cast<bool>(listener.fd);
@@ -64,6 +77,10 @@ void RelayDoor::match() {
     while (wanted != expected_.end() && !(wanted->peer == at->peer)) ++wanted;
     if (wanted == expected_.end()) {
       ++at;
+      continue;
+    }
+    if (is_dead(at->fd.get())) {
+      at = early_.erase(at);
       continue;
     }
     Callback callback = std::move(wanted->callback);

@@ -72,6 +72,8 @@ std::unique_ptr<TlsClient> TlsClient::create(const TlsSettings& settings, std::s
     return nullptr;
   }
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+  // A FIN without close_notify between two records is how many proxies end, and our own direction stays open.
+  SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
   SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
   constexpr unsigned char alpn[] = "\x08http/1.1";
   SSL_CTX_set_alpn_protos(context, alpn, sizeof alpn - 1);
@@ -158,18 +160,22 @@ std::unique_ptr<TlsChannel> TlsClient::open(const ProxyUrl& proxy, int fd) {
   return std::make_unique<TlsChannel>(ssl);
 }
 
+// Has a record begun that is not here as a whole? OpenSSL counts the bytes that wait, but not a header already taken.
+bool TlsChannel::inside_record() const noexcept {
+  return SSL_has_pending(ssl_.get()) != 0 || std::strcmp(SSL_rstate_string(ssl_.get()), "RB") == 0;
+}
+
 TlsChannel::Step TlsChannel::step_of(int result) noexcept {
   switch (SSL_get_error(ssl_.get(), result)) {
     case SSL_ERROR_NONE: return Step::done;
     case SSL_ERROR_WANT_READ: return Step::wants_read;
     case SSL_ERROR_WANT_WRITE: return Step::wants_write;
-    case SSL_ERROR_ZERO_RETURN: return Step::closed;
+    case SSL_ERROR_ZERO_RETURN:
+      if (!inside_record()) return Step::closed;
+      why_ = "the connection ended inside a record";
+      return Step::failed;
     case SSL_ERROR_SSL:
-      // A FIN without close_notify between two records is how many proxies end; inside a record bytes are missing.
-      if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING && SSL_has_pending(ssl_.get()) == 0) {
-        ERR_clear_error();
-        return Step::closed;
-      }
+      if (why_.empty()) why_ = openssl_text();
       return Step::failed;
     default: return Step::failed;
   }
@@ -179,21 +185,20 @@ TlsChannel::Step TlsChannel::handshake() noexcept {
   ERR_clear_error();
   const int result = SSL_do_handshake(ssl_.get());
   const int failure = errno;
+  const unsigned long code = ERR_peek_error();
   const Step step = step_of(result);
   if (step == Step::done || step == Step::wants_read || step == Step::wants_write) return step;
   const long verdict = SSL_get_verify_result(ssl_.get());
-  const unsigned long code = ERR_peek_error();
   error_ = {Err::tls_failed, Stage::tls};
   if (verdict != X509_V_OK && (SSL_get_verify_mode(ssl_.get()) & SSL_VERIFY_PEER) != 0) {
     error_.code = Err::tls_verification;
     why_ = X509_verify_cert_error_string(verdict);
   } else if (ERR_GET_REASON(code) == SSL_R_WRONG_VERSION_NUMBER || ERR_GET_REASON(code) == SSL_R_HTTP_REQUEST) {
     error_.code = Err::looks_like_plain;
+    why_.clear();
   } else if (step == Step::closed || code == 0) {
     error_.code = Err::closed_early;
     if (step != Step::closed && failure != 0) why_ = std::strerror(failure);
-  } else {
-    why_ = openssl_text();
   }
   ERR_clear_error();
   return Step::failed;

@@ -38,6 +38,7 @@ class TlsChannel {
   [[nodiscard]] Step shut_down() noexcept;
   // Of a handshake that failed.
   [[nodiscard]] Error error() const noexcept { return error_; }
+  // Also of a session that failed later; "" when the connection did, or nothing has.
   [[nodiscard]] const std::string& why() const noexcept { return why_; }
 
  private:
@@ -45,6 +46,7 @@ class TlsChannel {
     void operator()(SSL* ssl) const noexcept;
   };
   Step step_of(int result) noexcept;
+  [[nodiscard]] bool inside_record() const noexcept;
 
   std::unique_ptr<SSL, Free> ssl_;
   Error error_;

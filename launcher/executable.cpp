@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/unique_fd.h"
+#include "launcher/commands.h"
 
 namespace towpath {
 
@@ -91,7 +92,11 @@ Executable inspect_executable(const std::string& path) {
   for (int level = 0; level < 5; ++level) {
     const UniqueFd fd(open(out.path.c_str(), O_RDONLY | O_CLOEXEC));
     struct stat status{};
-    if (!fd || fstat(fd.get(), &status) != 0) return out;
+    if (!fd || fstat(fd.get(), &status) != 0) {
+      out.error = errno;
+      out.kind = Executable::Kind::unreadable;
+      return out;
+    }
     const Image image(fd.get());
     const std::string_view bytes = image.all();
     if (bytes.starts_with("#!")) {
@@ -106,7 +111,9 @@ Executable inspect_executable(const std::string& path) {
     }
     const bool other_owner = ((status.st_mode & S_ISUID) != 0 && status.st_uid != geteuid()) ||
                              ((status.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && status.st_gid != getegid());
-    if (other_owner || fgetxattr(fd.get(), "security.capability", nullptr, 0) > 0) out.kind = Executable::Kind::privileged;
+    // To the kernel, capabilities from a file are nothing new for root.
+    const bool capable = getuid() != 0 && fgetxattr(fd.get(), "security.capability", nullptr, 0) > 0;
+    if (other_owner || capable) out.kind = Executable::Kind::privileged;
     else out.kind = elf_kind(image);
     return out;
   }
@@ -145,9 +152,18 @@ std::string why_not(const Executable& executable) {
     case Executable::Kind::privileged:
       return executable.path + " is setuid, setgid or has file capabilities: the loader would ignore towpath's library";
     case Executable::Kind::foreign: return executable.path + " is built for another machine than towpath's library";
-    case Executable::Kind::unknown: return executable.path + " is neither an ELF program nor a script";
+    case Executable::Kind::unreadable:
+      return "cannot look into " + executable.path + ", which would be started: " + std::strerror(executable.error);
+    case Executable::Kind::unknown:
+      return "cannot execute " + executable.path + ": it is neither an ELF program nor a script that begins with #!";
   }
   return "unknown kind of program";
+}
+
+int refusal_status(const Executable& executable) {
+  if (executable.kind == Executable::Kind::unknown) return exit_cannot_execute;
+  if (executable.kind == Executable::Kind::unreadable && executable.error == ENOENT) return exit_not_found;
+  return exit_towpath_failed;
 }
 
 }  // namespace towpath

@@ -12,9 +12,11 @@ struct Executable {
     go,             // dynamic, but its system calls do not go through libc
     privileged,     // setuid, setgid or file capabilities: the loader drops LD_PRELOAD
     foreign,        // another class or architecture
+    unreadable,     // nobody can tell: `error` says why
     unknown,        // not ELF and not a script: the kernel may know better (binfmt_misc)
   };
   Kind kind = Kind::unknown;
+  int error = 0;
   std::string path;  // the file that the kernel will load in the end: of a script its interpreter
 };
 
@@ -27,5 +29,8 @@ struct Executable {
 
 // Why a program of that kind cannot be served, "" when it can.
 [[nodiscard]] std::string why_not(const Executable& executable);
+
+// The exit status that goes with the reason: whose fault is it, ours or the file's?
+[[nodiscard]] int refusal_status(const Executable& executable);
 
 }  // namespace towpath

@@ -2,8 +2,10 @@
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
+#include <string_view>
 
 #include "launcher/commands.h"
+#include "launcher/descriptors.h"
 
 using namespace towpath;
 
@@ -16,9 +18,28 @@ void add_common(CLI::App& command, Common& options) {
   command.add_option("--exempt", options.overrides.exempt, "comma list of hosts that are reached directly");
 }
 
+// `towpath run [options] [--] CMD [ARG...]`: takes CMD and what follows out of the command line. They are none of our
+// business, and CLI11 would read "[a,b]" as a list of two.
+std::vector<std::string> take_command(const CLI::App& run, int& argc, char** argv) {
+  if (argc < 2 || std::string_view(argv[1]) != "run") return {};
+  int at = 2;
+  for (; at < argc; ++at) {
+    const std::string word(argv[at]);
+    if (word == "--" || word.size() < 2 || word[0] != '-') break;
+    const CLI::Option* option = run.get_option_no_throw(word);
+    if (option != nullptr && option->get_expected_min() > 0) ++at;
+  }
+  if (at >= argc) return {};
+  const int first = std::string_view(argv[at]) == "--" ? at + 1 : at;
+  std::vector<std::string> command(argv + first, argv + argc);
+  argc = at;
+  return command;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  occupy_standard_descriptors();
   CLI::App app{"Makes unmodified programs use the operator's proxies.", "towpath"};
   app.set_version_flag("--version", std::string("towpath ") + TOWPATH_VERSION);
   app.require_subcommand(1);
@@ -28,8 +49,8 @@ int main(int argc, char** argv) {
   add_common(*run_app, run.common);
   run_app->add_flag("--keep-proxy-env", run.keep_proxy_environment,
                     "leave http_proxy and the like in the program's environment");
-  run_app->add_option("command", run.command, "the program and its arguments, which are never read as ours")->required();
-  run_app->positionals_at_end();
+  run_app->add_option("command", run.command, "the program and its arguments, which are never read as ours");
+  const auto words = take_command(*run_app, argc, argv);
 
   Common check;
   auto* check_app = app.add_subcommand("check", "print all problems of the configuration, or what is in effect");
@@ -50,6 +71,7 @@ int main(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
+    run.command = words;
     if (*run_app) return run_command(run);
     if (*check_app) return check_command(check);
     if (*explain_app) return explain_command(explain);

@@ -6,6 +6,9 @@
 //
 // A is C's ancestor because Yama's ptrace_scope=1 lets only ancestors look into a process. Both P and A are child
 // subreapers: when A dies, C becomes P's child; orphans of C become A's, so A knows when its whole tree has ended.
+//
+// Start: A forks C, which waits; A listens and reports `started`; P hands on what signals it got until then and lets C
+// go. From then on the terminal's signals reach C by themselves, and every other one by P: each exactly once.
 #pragma once
 
 #include <memory>
@@ -24,8 +27,8 @@ namespace towpath {
 
 // From A to P, one write each.
 struct ProgramReport {
-  enum class Kind : int { started, stopped, continued, exited, killed, agent_failed } kind;
-  int value;  // signal or exit status
+  enum class Kind : int { started, exited, killed, agent_failed } kind;
+  int value;  // exit status or signal
   pid_t pid;
 };
 
@@ -34,16 +37,19 @@ struct Program {
   std::vector<std::string> arguments;
   std::vector<std::string> environment;  // NAME=value
   sigset_t signal_mask;                  // as P found it
-  pid_t group = 0;                       // P's
+  bool ignores_children = false;         // SIGCHLD, as P found it
 };
 
 struct AgentProcess {
   std::shared_ptr<const Policy> policy;
   Kept* kept = nullptr;
-  const Log* log = nullptr;
-  UniqueFd reports;        // to P
-  UniqueFd lifeline;       // readable at its end when P is gone
-  const Program* program = nullptr;  // null: the program runs already (this agent replaces one that died)
+  Log* log = nullptr;
+  pid_t supervisor = 0;              // P
+  UniqueFd reports;                  // to P
+  UniqueFd lifeline;                 // readable at its end when P is gone
+  UniqueFd go;                       // what C waits for
+  const Program* program = nullptr;  // null: the program runs already (this agent replaces one that died),
+  pid_t running = 0;                 // as this process
 };
 
 // A. Does not return.
@@ -57,7 +63,8 @@ int serve_alone(std::shared_ptr<const Policy> policy, Kept& kept, const Log& log
 // last asker.
 int serve_standalone(std::shared_ptr<const Policy> policy, const std::string& name, const Log& log);
 
-// C, between fork and exec. Waits for one byte on `go`; its end without one means that no agent came up.
+// C, between fork and exec. Waits for one byte on `go`; its end without one means that no agent came up,
+// or that P is gone.
 [[noreturn]] void become_program(const Program& program, int go);
 
 // P, after A was started for the first time. Returns the exit status of the command.

@@ -11,7 +11,6 @@
 namespace towpath {
 
 void become_program(const Program& program, int go) {
-  setpgid(0, program.group);
   char byte;
   ssize_t got;
   do got = read(go, &byte, 1);
@@ -23,6 +22,7 @@ void become_program(const Program& program, int go) {
   for (const std::string& each : program.environment) environment.push_back(const_cast<char*>(each.c_str()));
   arguments.push_back(nullptr);
   environment.push_back(nullptr);
+  if (program.ignores_children) signal(SIGCHLD, SIG_IGN);
   sigprocmask(SIG_SETMASK, &program.signal_mask, nullptr);
   execve(program.path.c_str(), arguments.data(), environment.data());
   const int error = errno;

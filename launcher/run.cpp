@@ -3,13 +3,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 #include <fcntl.h>
-#include <limits.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "launcher/commands.h"
 #include "launcher/executable.h"
+#include "launcher/library.h"
 #include "launcher/processes.h"
 #include "proto/wire.h"
 
@@ -20,21 +23,6 @@ namespace {
 int complain(int status, const std::string& text) {
   std::fprintf(stderr, "towpath: %s\n", text.c_str());
   return status;
-}
-
-// libtowpath.so: where $TOWPATH_LIBRARY says, beside this executable, or in ../lib. "" when it is nowhere.
-std::string find_library() {
-  const auto readable = [](const std::string& path) { return access(path.c_str(), R_OK) == 0; };
-  if (const char* given = std::getenv("TOWPATH_LIBRARY"); given != nullptr && *given != '\0')
-    return readable(given) ? given : "";
-  char self[PATH_MAX];
-  const ssize_t size = readlink("/proc/self/exe", self, sizeof self);
-  if (size <= 0) return {};
-  const std::string path(self, static_cast<std::size_t>(size));
-  const std::string directory = path.substr(0, path.rfind('/'));
-  for (const std::string& each : {directory + "/libtowpath.so", directory + "/../lib/libtowpath.so"})
-    if (readable(each)) return each;
-  return {};
 }
 
 void set_variable(std::vector<std::string>& environment, const std::string& name, const std::string& value) {
@@ -65,6 +53,19 @@ bool open_log(UniqueFd& file, std::string& why) {
   return static_cast<bool>(file);
 }
 
+// The tables are larger than some file size limits (ulimit -f). The program's limit stays what it was.
+std::optional<Kept> create_kept(const Policy& policy, std::string& why) {
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit none{RLIM_INFINITY, RLIM_INFINITY}, hard{before.rlim_max, before.rlim_max};
+  if (setrlimit(RLIMIT_FSIZE, &none) != 0) setrlimit(RLIMIT_FSIZE, &hard);
+  const auto disposition = signal(SIGXFSZ, SIG_IGN);  // an error is enough
+  auto kept = Kept::create(policy, why);
+  signal(SIGXFSZ, disposition);
+  setrlimit(RLIMIT_FSIZE, &before);
+  return kept;
+}
+
 bool log_level(Level& out, std::string& why) {
   const char* text = std::getenv("TOWPATH_LOG");
   if (text == nullptr || *text == '\0') return true;
@@ -92,8 +93,10 @@ int run_command(const RunOptions& options) {
                     "cannot execute " + options.command.front() + ": " + std::strerror(error));
   program.arguments = options.command;
   program.environment = program_environment(options, loaded);
-  program.group = getpgrp();
   sigprocmask(SIG_SETMASK, nullptr, &program.signal_mask);
+  struct sigaction children {};
+  sigaction(SIGCHLD, nullptr, &children);
+  program.ignores_children = children.sa_handler == SIG_IGN;
 
   if (!loaded.policy->any_proxy()) {
     // Nothing to tunnel: the program alone, with nothing in between.
@@ -105,18 +108,17 @@ int run_command(const RunOptions& options) {
     return complain(exit_cannot_execute, "cannot execute " + program.path + ": " + std::strerror(errno));
   }
 
-  const std::string reason = why_not(inspect_executable(program.path));
-  if (!reason.empty()) return complain(exit_towpath_failed, reason);
-  const std::string library = find_library();
-  if (library.empty())
-    return complain(exit_towpath_failed, "libtowpath.so is neither beside this executable nor in ../lib: set TOWPATH_LIBRARY");
-
+  const Executable executable = inspect_executable(program.path);
+  if (const std::string reason = why_not(executable); !reason.empty()) return complain(refusal_status(executable), reason);
   std::string why;
+  const std::string library = find_library(why);
+  if (library.empty()) return complain(exit_towpath_failed, why);
+
   UniqueFd log_file;
   Level level = Level::warning;
   if (!open_log(log_file, why) || !log_level(level, why)) return complain(exit_towpath_failed, why);
-  const Log log(log_file ? log_file.get() : 2, level);
-  auto kept = Kept::create(*loaded.policy, why);
+  Log log(log_file ? log_file.get() : 2, level);
+  auto kept = create_kept(*loaded.policy, why);
   if (!kept) return complain(exit_towpath_failed, why);
 
   const char* before = std::getenv("LD_PRELOAD");
@@ -143,7 +145,8 @@ int agent_command(const Common& options, const std::string& standalone) {
   }
   auto kept = Kept::create(*loaded.policy, why);
   if (!kept) return complain(exit_towpath_failed, why);
-  const std::string library = find_library();
+  const std::string library = find_library(why);
+  if (library.empty()) return complain(exit_towpath_failed, why);
   std::printf("LD_PRELOAD=%s\n%.*s=%s\n", library.c_str(), static_cast<int>(wire::control_variable.size()),
               wire::control_variable.data(), kept->control_value().c_str());
   std::fflush(stdout);

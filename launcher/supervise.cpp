@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "launcher/commands.h"
+#include "launcher/descriptors.h"
 #include "launcher/processes.h"
 
 namespace towpath {
@@ -22,13 +23,33 @@ namespace {
 // connects fail; they are never made directly.
 constexpr int most_restarts = 20;
 
+// Did the kernel send it to P's whole group, which the program usually belongs to? So it does with the terminal's keys.
+// Not so with alarm(2), which survives exec, nor with a hangup that only the session's leader is told of.
+bool meant_for_group(const signalfd_siginfo& info) {
+  if (info.ssi_code != SI_KERNEL) return false;
+  switch (info.ssi_signo) {
+    case SIGINT:
+    case SIGQUIT:
+    case SIGTSTP:
+    case SIGTTIN:
+    case SIGTTOU:
+    case SIGWINCH: return true;
+    case SIGHUP:
+    case SIGCONT: return getsid(0) != getpid();
+    default: return false;
+  }
+}
+
 class Supervisor {
  public:
   Supervisor(AgentProcess blueprint, const Program& program)
       : policy_(std::move(blueprint.policy)), kept_(blueprint.kept), log_(blueprint.log), program_(program) {}
 
   int run() {
-    if (!open()) return exit_towpath_failed;
+    if (!open()) {
+      std::fprintf(stderr, "towpath: cannot start the agent: %s\n", std::strerror(errno));
+      return exit_towpath_failed;
+    }
     while (!ended_) {
       pollfd events[] = {{signals_.get(), POLLIN, 0}, {reports_in_.get(), POLLIN, 0}};
       if (poll(events, 2, -1) < 0 && errno != EINTR) break;
@@ -41,32 +62,44 @@ class Supervisor {
 
  private:
   bool open() {
+    // All of them: a fault of our own ends this process although its signal is blocked.
     sigset_t all;
     sigfillset(&all);
-    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) sigdelset(&all, fault);
     sigprocmask(SIG_SETMASK, &all, nullptr);
+    signal(SIGCHLD, SIG_DFL);  // where it is ignored, the kernel reaps
     signals_.reset(signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK));
-    int ends[2];
-    if (!signals_ || pipe2(ends, O_CLOEXEC) != 0) return false;
-    lifeline_in_.reset(ends[0]);
-    lifeline_out_.reset(ends[1]);
+    int lifeline[2], go[2];
+    if (!signals_ || pipe2(lifeline, O_CLOEXEC) != 0) return false;
+    lifeline_in_.reset(lifeline[0]);
+    lifeline_out_.reset(lifeline[1]);
+    if (pipe2(go, O_CLOEXEC) != 0) return false;
+    UniqueFd go_in(go[0]);
+    go_.reset(go[1]);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    return start_agent(&program_);
+    if (!start_agent(&program_, std::move(go_in))) return false;
+    // The program has what the caller gave it. Copies here would keep pipes open that it closes; later agents need a
+    // standard error.
+    close_all_but({signals_.get(), reports_in_.get(), lifeline_in_.get(), lifeline_out_.get(), go_.get(),
+                   kept_->control.get(), kept_->names.get(), kept_->page.get(), kept_->shelf_in.get(),
+                   kept_->shelf_out.get(), log_->fd()});
+    silence(0);
+    silence(1);
+    return true;
   }
 
-  bool start_agent(const Program* program) {
+  bool start_agent(const Program* program, UniqueFd go) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return false;
     reports_in_.reset(ends[0]);
     UniqueFd reports_out(ends[1]);
+    const pid_t self = getpid();
     agent_ = fork();
-    if (agent_ == -1) {
-      std::fprintf(stderr, "towpath: cannot start the agent: %s\n", std::strerror(errno));
-      return false;
-    }
+    if (agent_ == -1) return false;
     if (agent_ == 0) {
       lifeline_out_.reset();
-      AgentProcess setup{policy_, kept_, log_, std::move(reports_out), std::move(lifeline_in_), program};
+      go_.reset();
+      AgentProcess setup{policy_, kept_, log_, self, std::move(reports_out), std::move(lifeline_in_), std::move(go),
+                         program, pid_};
       run_agent_process(std::move(setup));
     }
     return true;
@@ -74,57 +107,59 @@ class Supervisor {
 
   void read_reports() {
     ProgramReport report;
-    while (read(reports_in_.get(), &report, sizeof report) == static_cast<ssize_t>(sizeof report)) {
+    ssize_t got;
+    while ((got = read(reports_in_.get(), &report, sizeof report)) == static_cast<ssize_t>(sizeof report)) {
       switch (report.kind) {
-        case ProgramReport::Kind::started:
-          pid_ = report.pid;
-          for (const int signal : early_) kill(pid_, signal);
-          early_.clear();
-          break;
-        case ProgramReport::Kind::stopped: stop_with(report.value); break;
-        case ProgramReport::Kind::continued: stopped_ = false; break;
+        case ProgramReport::Kind::started: let_go(report.pid); break;
         case ProgramReport::Kind::exited: end(report.value, 0); break;
         case ProgramReport::Kind::killed: end(128 + report.value, report.value); break;
-        case ProgramReport::Kind::agent_failed: agent_failed_ = true; break;
+        case ProgramReport::Kind::agent_failed: failed_at_start_ = pid_ == 0; break;
       }
     }
+    if (got == 0) reports_in_.reset();  // poll would report its end for ever
+  }
+
+  // The program waits until now. What came before is sent on; what comes from here on finds it in its place.
+  void let_go(pid_t pid) {
+    read_signals();
+    if (ended_) return;
+    pid_ = pid;
+    for (const signalfd_siginfo& each : early_) send(each);
+    early_.clear();
+    [[maybe_unused]] const auto written = write(go_.get(), "g", 1);
+    go_.reset();
   }
 
   void read_signals() {
     signalfd_siginfo info{};
     while (!ended_ && read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-      const auto signal = static_cast<int>(info.ssi_signo);
-      switch (signal) {
-        case SIGCHLD: reap(); break;
-        // P stops when the program has stopped, not when the terminal asks for it.
-        case SIGTSTP:
-        case SIGTTIN:
-        case SIGTTOU: break;
-        case SIGCONT:
-          if (stopped_ && pid_ != 0) kill(pid_, SIGCONT);
-          break;
-        default: forward(signal, info.ssi_code == SI_KERNEL); break;
-      }
+      if (info.ssi_signo == SIGCHLD) reap();
+      else forward(info);
     }
   }
 
-  void forward(int signal, bool from_terminal) {
-    if (pid_ == 0) {
-      early_.push_back(signal);
-      return;
-    }
-    // The terminal signals the whole foreground group, the program included.
-    if (from_terminal && getpgid(pid_) == getpgrp()) return;
-    kill(pid_, signal);
+  void forward(const signalfd_siginfo& info) {
+    if (pid_ == 0) return early_.push_back(info);
+    if (meant_for_group(info) && getpgid(pid_) == getpgrp()) return;
+    // A continues P because the program goes on already.
+    if (info.ssi_signo == SIGCONT && static_cast<pid_t>(info.ssi_pid) == agent_) return;
+    send(info);
+  }
+
+  void send(const signalfd_siginfo& info) const {
+    const auto number = static_cast<int>(info.ssi_signo);
+    sigval value{};
+    value.sival_ptr = reinterpret_cast<void*>(info.ssi_ptr);
+    if (info.ssi_code == SI_QUEUE) sigqueue(pid_, number, value);
+    else kill(pid_, number);
   }
 
   void reap() {
     for (;;) {
       int status = 0;
-      const pid_t pid = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED);
+      const pid_t pid = waitpid(-1, &status, WNOHANG | WUNTRACED);
       if (pid <= 0) return;
-      const bool over = WIFEXITED(status) || WIFSIGNALED(status);
-      if (pid == agent_ && over) {
+      if (pid == agent_ && !WIFSTOPPED(status)) {
         agent_ = 0;
         read_reports();
         if (!ended_) agent_died(status);
@@ -132,20 +167,18 @@ class Supervisor {
         // A died, and the program became our own child.
         if (WIFEXITED(status)) end(WEXITSTATUS(status), 0);
         else if (WIFSIGNALED(status)) end(128 + WTERMSIG(status), WTERMSIG(status));
-        else if (WIFSTOPPED(status)) stop_with(WSTOPSIG(status));
-        else stopped_ = false;
+        else raise(SIGSTOP);
       }
     }
   }
 
   void agent_died(int status) {
-    if (pid_ == 0 || agent_failed_) {
-      if (!agent_failed_) std::fprintf(stderr, "towpath: the agent died before the program was started\n");
+    if (pid_ == 0) {
+      if (!failed_at_start_) std::fprintf(stderr, "towpath: the agent died before the program was started\n");
       return end(exit_towpath_failed, 0);
     }
-    // The program may have ended together with the agent that would have told.
-    int program_status = 0;
-    if (kill(pid_, 0) != 0 && waitpid(pid_, &program_status, WNOHANG) <= 0) return end(exit_towpath_failed, 0);
+    // It tells of the program's end before it reaps. A program that is neither there nor ours has no status any more.
+    if (kill(pid_, 0) != 0 && errno == ESRCH) return end(exit_towpath_failed, 0);
     LogLine(*log_, Level::error, "agent_died")
         .add("pid", pid_)
         .add(WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
@@ -155,14 +188,8 @@ class Supervisor {
       restarts_since_ = now.tv_sec;
       restarts_ = 0;
     }
-    if (++restarts_ > most_restarts || !start_agent(nullptr))
+    if (++restarts_ > most_restarts || !start_agent(nullptr, {}))
       LogLine(*log_, Level::error, "agent_given_up").add("hint", "tunnelled connects fail from now on; report this");
-  }
-
-  void stop_with(int signal) {
-    stopped_ = true;
-    // Job control is the business of P's parent only when the program stopped as a job does.
-    if (signal == SIGTSTP || signal == SIGSTOP || signal == SIGTTIN || signal == SIGTTOU) raise(SIGSTOP);
   }
 
   void end(int status, int signal) {
@@ -176,6 +203,7 @@ class Supervisor {
     // Die of the same signal, so that the caller sees what it would have seen; the core file is the program's to leave.
     const rlimit none{};
     setrlimit(RLIMIT_CORE, &none);
+    prctl(PR_SET_DUMPABLE, 0);  // where cores go to a pipe, the limit does not count
     ::signal(signal_, SIG_DFL);
     raise(signal_);
     sigset_t only;
@@ -187,14 +215,14 @@ class Supervisor {
 
   std::shared_ptr<const Policy> policy_;
   Kept* kept_;
-  const Log* log_;
+  Log* log_;
   const Program& program_;
   UniqueFd signals_, reports_in_, lifeline_in_, lifeline_out_;
-  std::vector<int> early_;  // signals from before the program's start
+  UniqueFd go_;                           // lets C go
+  std::vector<signalfd_siginfo> early_;  // from before the program's start
   pid_t agent_ = 0;
   pid_t pid_ = 0;
-  bool agent_failed_ = false;
-  bool stopped_ = false;
+  bool failed_at_start_ = false;
   bool ended_ = false;
   int status_ = exit_towpath_failed;
   int signal_ = 0;

@@ -145,6 +145,18 @@ bool begin_watch(Conversation& talk, std::span<const std::uint64_t> cookies) noe
   return talk.say(ask);
 }
 
+SocketState settled_state(const PageEntry& entry) noexcept {
+  for (int tries = 0; tries < 2; ++tries) {
+    const SocketState state = state_of(entry);
+    if (state != SocketState::pending) return state;
+    // An answer comes from an agent that lives: one that began after the socket's has marked it lost before.
+    Conversation talk;
+    wire::Reply reply;
+    if (begin_watch(talk, {}) && talk.hear(reply, false) == Conversation::Heard::reply) return state_of(entry);
+  }
+  return SocketState::lost;
+}
+
 void wait_until_decided(std::uint64_t cookie) noexcept {
   Conversation talk;
   wire::Reply reply;

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "proto/page.h"
 #include "proto/wire.h"
 
 namespace towpath {
@@ -39,6 +40,10 @@ int ask_for_page() noexcept;
 
 // Waits until one of the sockets is decided (or the agent is gone). The conversation's descriptor becomes readable.
 bool begin_watch(Conversation& talk, std::span<const std::uint64_t> cookies) noexcept;
+
+// The state of a socket, by the agent of now: a pending one is lost when the agent that began it has died. Asks only
+// about pending ones.
+SocketState settled_state(const PageEntry& entry) noexcept;
 
 // For blocking calls on a socket whose handshake runs: returns when it is over.
 void wait_until_decided(std::uint64_t cookie) noexcept;

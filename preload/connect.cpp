@@ -13,6 +13,7 @@
 #include <sys/time.h>
 
 #include "preload/ask.h"
+#include "preload/datagram.h"
 #include "preload/process.h"
 #include "preload/gate.h"
 #include "preload/real.h"
@@ -35,8 +36,10 @@ int fail(int number) noexcept {
   return -1;
 }
 
-bool always_direct(const IpAddress& address) noexcept {
-  return address.is_loopback() || address.is_unspecified() || address.is_link_local();
+// On port 53 even this host's: a name server on the loopback passes questions on.
+bool always_direct(const Endpoint& target) noexcept {
+  const IpAddress& address = target.address;
+  return target.port != 53 && (address.is_loopback() || address.is_unspecified() || address.is_link_local());
 }
 
 bool is_connected(int fd) noexcept {
@@ -59,15 +62,15 @@ int dial(int fd, int domain, const Endpoint& to) noexcept {
 
 // A connect on a socket that towpath knows already. False: it is a fresh attempt.
 bool known_socket(int fd, const PageEntry& entry, bool blocking, int& result) noexcept {
-  switch (state_of(entry)) {
+  switch (settled_state(entry)) {
     case SocketState::pending:
       if (!blocking) {
         result = fail(EALREADY);
         return true;
       }
       wait_until_decided(entry.cookie.load(std::memory_order_relaxed));
-      if (state_of(entry) == SocketState::open) {
-        result = 0;
+      if (const SocketState state = settled_state(entry); state == SocketState::open || state == SocketState::lost) {
+        result = state == SocketState::open ? 0 : fail(ENETDOWN);
         return true;
       }
       [[fallthrough]];
@@ -78,6 +81,8 @@ bool known_socket(int fd, const PageEntry& entry, bool blocking, int& result) no
       return true;
     case SocketState::lost: result = fail(ENETDOWN); return true;
     case SocketState::none:
+    case SocketState::dns:
+    case SocketState::muted:
     case SocketState::open: return false;
   }
   return false;
@@ -110,12 +115,17 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
       case wire::Answer::direct:
         remember_direct(ask.connect.target, epoch);
         return real().connect(fd, address, size);
+      case wire::Answer::instead: {
+        const int error = dial(fd, ask.connect.domain, reply.endpoint);
+        return error == 0 ? 0 : fail(error);
+      }
       case wire::Answer::pending: note_gated(); return fail(EINPROGRESS);
       case wire::Answer::done: return reply.number == 0 ? 0 : fail(reply.number);
       case wire::Answer::dial:
         ask.dialled_errno = dial(fd, ask.connect.domain, reply.endpoint);
         ask.kind = wire::Ask::dialled;
-        if (!talk.say(ask)) return fail(ENETDOWN);
+        // The agent may have given its last word meanwhile (the deadline): that is what hear() finds then.
+        if (!talk.say(ask)) break;
         if (ask.dialled_errno == EINTR || ask.dialled_errno == EINPROGRESS) {
           note_gated();
           return fail(ask.dialled_errno);
@@ -126,16 +136,17 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
   }
 }
 
-int stream_connect(int fd, const Endpoint& target, const sockaddr* address, socklen_t size, int domain) noexcept {
-  if (!ever_gated() && (always_direct(target.address) || known_direct(target))) return real().connect(fd, address, size);
+int stream_connect(int fd, const Endpoint& target, const sockaddr* address, socklen_t size, int domain,
+                   bool no_wait) noexcept {
+  if (!ever_gated() && (always_direct(target) || known_direct(target))) return real().connect(fd, address, size);
   const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
-  const bool blocking = flags >= 0 && (flags & O_NONBLOCK) == 0;
+  const bool blocking = !no_wait && flags >= 0 && (flags & O_NONBLOCK) == 0;
   const std::uint64_t cookie = cookie_of(fd);
   if (const PageEntry* entry = known_socket_entry(cookie)) {
     int result;
     if (known_socket(fd, *entry, blocking, result)) return result;
   }
-  if (always_direct(target.address) || known_direct(target)) return real().connect(fd, address, size);
+  if (always_direct(target) || known_direct(target)) return real().connect(fd, address, size);
   // Connected already, by whomever: the kernel's own answer (0 once after a non-blocking connect, then EISCONN).
   if (is_connected(fd)) return real().connect(fd, address, size);
   if (page() == nullptr) return fail(ENETDOWN);
@@ -156,16 +167,9 @@ int stream_connect(int fd, const Endpoint& target, const sockaddr* address, sock
   return converse(ask, {descriptors, 1 + early}, address, size);
 }
 
-// UDP and the like: nothing may leave the machine for an address that stands for a name.
-bool may_send_to(const Endpoint& target) noexcept {
-  if (always_direct(target.address)) return true;
-  const Page* known = page();
-  return known == nullptr || !is_synthetic(*known, target.address);
-}
-
 }  // namespace
 
-int connect_hook(int fd, const sockaddr* address, socklen_t size) noexcept {
+int connect_hook(int fd, const sockaddr* address, socklen_t size, bool no_wait) noexcept {
   if (!active() || size < sizeof(sa_family_t) || size > sizeof(sockaddr_storage) || !readable(address, size))
     return real().connect(fd, address, size);
   // A private copy: what was judged is what gets connected.
@@ -173,8 +177,11 @@ int connect_hook(int fd, const sockaddr* address, socklen_t size) noexcept {
   std::memcpy(&copy, address, size);
   const auto* judged = reinterpret_cast<const sockaddr*>(&copy);
   if (copy.ss_family == AF_UNSPEC) {
-    if (pending_socket(fd) != nullptr) closing_socket(fd);
-    return real().connect(fd, judged, size);
+    const bool cancels = pending_socket(fd) != nullptr;
+    if (cancels) closing_socket(fd);
+    const int result = real().connect(fd, judged, size);
+    if (cancels) (void)take_socket_error(fd);  // of the cancelled attempt: the next connect starts anew
+    return result;
   }
   const Endpoint target = Endpoint::from(judged, size);
   if (!target.address) return real().connect(fd, judged, size);
@@ -182,16 +189,8 @@ int connect_hook(int fd, const sockaddr* address, socklen_t size) noexcept {
   // A mismatch is an error that the kernel words best; not a socket at all, too.
   if (domain != copy.ss_family) return real().connect(fd, judged, size);
   if (option(fd, SOL_SOCKET, SO_TYPE, -1) != SOCK_STREAM)
-    return may_send_to(target) ? real().connect(fd, judged, size) : fail(ENETUNREACH);
-  return stream_connect(fd, target, judged, size, domain);
-}
-
-bool datagram_allowed(const sockaddr* address, socklen_t size) noexcept {
-  if (!active() || address == nullptr || size < sizeof(sa_family_t) || size > sizeof(sockaddr_storage) ||
-      !readable(address, size))
-    return true;
-  const Endpoint target = Endpoint::from(address, size);
-  return !target.address || may_send_to(target);
+    return datagram_connect(fd, target, judged, size, domain);
+  return stream_connect(fd, target, judged, size, domain, no_wait);
 }
 
 }  // namespace towpath

@@ -5,10 +5,7 @@
 
 namespace towpath {
 
-// Returns and sets errno as connect(2) does.
-int connect_hook(int fd, const sockaddr* address, socklen_t size) noexcept;
-
-// False when a datagram to that address would go to an address that stands for a name.
-bool datagram_allowed(const sockaddr* address, socklen_t size) noexcept;
+// Returns and sets errno as connect(2) does. With `no_wait` as on a non-blocking socket, whatever the socket is.
+int connect_hook(int fd, const sockaddr* address, socklen_t size, bool no_wait = false) noexcept;
 
 }  // namespace towpath

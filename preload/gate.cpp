@@ -17,7 +17,7 @@ bool held_back(int fd) noexcept {
   const std::uint64_t cookie = cookie_of(fd);
   const PageEntry* entry = known_socket_entry(cookie);
   if (entry == nullptr) return false;
-  SocketState state = state_of(*entry);
+  SocketState state = settled_state(*entry);
   if (state == SocketState::pending) {
     const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
     if (flags >= 0 && (flags & O_NONBLOCK) != 0) {
@@ -25,7 +25,7 @@ bool held_back(int fd) noexcept {
       return true;
     }
     wait_until_decided(cookie);
-    state = state_of(*entry);
+    state = settled_state(*entry);
   }
   if (state != SocketState::lost && state != SocketState::pending) return false;
   errno = ENETDOWN;

@@ -107,11 +107,15 @@ TOWPATH_EXPORT int getaddrinfo(const char* name, const char* service, const addr
     return result;
   }
   // What the search list would make of the name may be exempt: then the program's own resolver is asked first.
-  for (std::size_t i = 0; i < answer.candidate_count; ++i)
-    if (real().getaddrinfo(answer.candidates[i], service, hints, out) == 0) {
-      learn_answers(answer.candidates[i], *out);
-      return 0;
-    }
+  const CandidateSearch search(asked.ai_family);
+  for (std::size_t i = 0; i < answer.candidate_count; ++i) {
+    const int result = real().getaddrinfo(answer.candidates[i], service, hints, out);
+    if (result == 0) learn_answers(answer.candidates[i], *out);
+    if (result == 0) return 0;
+    const auto next = search.after(answer.candidates[i], result == EAI_AGAIN, result == EAI_NODATA);
+    if (next == CandidateSearch::Next::no_such_family) return result;
+    if (next == CandidateSearch::Next::give_up) break;
+  }
   return synthetic_answer(name, service, asked, answer, out);
 }
 

@@ -57,10 +57,13 @@ void learn(const char* name, const hostent* found) noexcept {
 
 // Who answers. For `ours`, `address` is the synthetic one.
 Whose whose(const char* name, int family, IpAddress& address, NameAnswer& answer) noexcept {
-  if (name == nullptr || (family != AF_INET && family != AF_INET6) || needs_no_answer(name)) return Whose::own;
+  if (name == nullptr || needs_no_answer(name)) return Whose::own;
   ask_name(name, family, answer);
   if (answer.kind == NameAnswer::Kind::own) return Whose::own;
   if (answer.kind == NameAnswer::Kind::refused) return Whose::nobodys;
+  // A family of no internet: musl would ask its name servers all the same.
+  answer.unusable = family != AF_INET && family != AF_INET6;
+  if (answer.unusable) return Whose::nobodys;
   address = family == AF_INET6 ? answer.v6 : answer.v4;
   return Whose::ours;
 }
@@ -70,6 +73,11 @@ int h_errno_of(const NameAnswer& refused) noexcept { return refused.unusable ? H
 hostent* fail(int number) noexcept {
   h_errno = number;
   return nullptr;
+}
+
+CandidateSearch::Next after(const CandidateSearch& search, const char* candidate, int error) noexcept {
+  // musl says NO_RECOVERY of a name that has no address of the family.
+  return search.after(candidate, error == TRY_AGAIN, error == NO_DATA || error == NO_RECOVERY);
 }
 
 hostent* lookup(const char* name, int family, hostent* (*own)(const char*, int)) noexcept {
@@ -84,11 +92,15 @@ hostent* lookup(const char* name, int family, hostent* (*own)(const char*, int))
     }
     case Whose::ours: break;
   }
-  for (std::size_t i = 0; i < answer.candidate_count; ++i)
-    if (hostent* found = own(answer.candidates[i], family)) {
-      learn(answer.candidates[i], found);
-      return found;
-    }
+  const CandidateSearch search(family);
+  for (std::size_t i = 0; i < answer.candidate_count; ++i) {
+    hostent* const found = own(answer.candidates[i], family);
+    if (found != nullptr) learn(answer.candidates[i], found);
+    if (found != nullptr) return found;
+    const auto next = after(search, answer.candidates[i], h_errno);
+    if (next == CandidateSearch::Next::no_such_family) return fail(NO_DATA);
+    if (next == CandidateSearch::Next::give_up) break;
+  }
   if (fill(thread_answer, name, address, thread_text, thread_room)) return &thread_answer;
   return fail(NO_RECOVERY);
 }
@@ -103,7 +115,7 @@ int lookup_r(const char* name, int family, hostent* room, char* text, std::size_
     case Whose::nobodys:
       *found = nullptr;
       *error = h_errno_of(answer);
-      return answer.unusable ? 0 : EAGAIN;  // as both libcs: that there is no such host is not a failure
+      return answer.unusable ? 0 : EAGAIN;  // that there is no such host is not a failure
     case Whose::own: {
       const int result = own(name);
       if (result == 0 && *found != nullptr && name != nullptr) learn(name, *found);
@@ -111,6 +123,7 @@ int lookup_r(const char* name, int family, hostent* room, char* text, std::size_
     }
     case Whose::ours: break;
   }
+  const CandidateSearch search(family);
   for (std::size_t i = 0; i < answer.candidate_count; ++i) {
     const int result = own(answer.candidates[i]);
     if (result == ERANGE) return result;
@@ -118,6 +131,12 @@ int lookup_r(const char* name, int family, hostent* room, char* text, std::size_
       learn(answer.candidates[i], *found);
       return 0;
     }
+    const auto next = after(search, answer.candidates[i], *error);
+    if (next == CandidateSearch::Next::give_up) break;
+    if (next == CandidateSearch::Next::go_on) continue;
+    *found = nullptr;
+    *error = NO_DATA;
+    return 0;
   }
   *found = nullptr;
   if (!fill(*room, name, address, text, size)) {

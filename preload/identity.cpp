@@ -2,6 +2,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "preload/ask.h"
+#include "preload/datagram.h"
 #include "preload/process.h"
 #include "preload/real.h"
 
@@ -26,13 +28,20 @@ TOWPATH_EXPORT int getpeername(int fd, sockaddr* address, socklen_t* size) noexc
     return result;
   const PageEntry* entry = entry_of(fd);
   if (entry == nullptr) return result;
-  if (state_of(*entry) == SocketState::pending) {
+  if (const SocketState state = state_of(*entry); state == SocketState::pending || state == SocketState::lost) {
     *size = room;
     errno = ENOTCONN;
     return -1;
   }
+  Endpoint target = target_of(*entry);
+  if (state_of(*entry) == SocketState::dns) {
+    const Page* const known = mapped_page();
+    target = known != nullptr && *size <= room ? led_to(*known, *entry, Endpoint::from(address, *size)) : Endpoint{};
+  } else if (state_of(*entry) == SocketState::muted) {
+    return result;  // the kernel's own answer is right
+  }
   sockaddr_storage shown;
-  const socklen_t full = target_of(*entry).to(shown, address->sa_family);
+  const socklen_t full = target.to(shown, address->sa_family);
   if (full == 0) return result;
   std::memcpy(address, &shown, full < room ? full : room);
   *size = full;
@@ -44,7 +53,7 @@ TOWPATH_EXPORT int getsockopt(int fd, int level, int name, void* value, socklen_
     return real().getsockopt(fd, level, name, value, size);
   const PageEntry* entry = known_socket_entry(cookie_of(fd));
   if (entry == nullptr) return real().getsockopt(fd, level, name, value, size);
-  const SocketState state = state_of(*entry);
+  const SocketState state = settled_state(*entry);
   // While the handshake runs there is no verdict: an error of the proxy's connection is the agent's to read.
   if (state == SocketState::pending || state == SocketState::lost) {
     if (!readable(size, sizeof *size) || *size < sizeof(int)) return real().getsockopt(fd, level, name, value, size);

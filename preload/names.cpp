@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 
 #include <netdb.h>
 
@@ -23,6 +24,12 @@ bool is_number(const char* name) noexcept {
   if (real().getaddrinfo(name, nullptr, &hints, &found) != 0) return false;
   freeaddrinfo(found);
   return true;
+}
+
+std::int64_t now_ms() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return std::int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
 }
 
 void take_synthetic(const wire::Reply& reply, NameAnswer& out) noexcept {
@@ -60,6 +67,21 @@ void ask_name(const char* name, int family, NameAnswer& out) noexcept {
     if (reply.kind == wire::Answer::synthetic) take_synthetic(reply, out);
     return;
   }
+}
+
+CandidateSearch::CandidateSearch(int family) noexcept : family_(family), began_ms_(now_ms()) {}
+
+CandidateSearch::Next CandidateSearch::after(const char* candidate, bool again, bool no_data) const noexcept {
+  constexpr std::int64_t silence_ms = 1000;
+  if (again && now_ms() - began_ms_ >= silence_ms) return Next::give_up;
+  // musl before 1.2.4 says of a name without IPv6 that it does not exist.
+  if (family_ == AF_UNSPEC || !(no_data || family_ == AF_INET6)) return Next::go_on;
+  addrinfo hints{};
+  hints.ai_family = family_ == AF_INET6 ? AF_INET : AF_INET6;
+  addrinfo* found = nullptr;
+  if (real().getaddrinfo(candidate, nullptr, &hints, &found) != 0) return Next::go_on;
+  freeaddrinfo(found);
+  return Next::no_such_family;
 }
 
 void learn_name(const char* name, std::span<const IpAddress> addresses) noexcept {

@@ -68,7 +68,7 @@ class PollRoom {
 bool any_of_these_pending(const pollfd* fds, nfds_t count) noexcept {
   if (!anything_pending()) return false;
   for (nfds_t i = 0; i < count; ++i)
-    if (fds[i].fd >= 0 && pending_socket(fds[i].fd) != nullptr) return true;
+    if (fds[i].fd >= 0 && gated_socket(fds[i].fd) != nullptr) return true;
   return false;
 }
 
@@ -84,40 +84,43 @@ int gated_ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset
   for (;;) {
     std::uint64_t cookies[wire::max_watched];
     std::size_t watched = 0;
+    int lost = 0;
     for (nfds_t i = 0; i < count; ++i) {
       copy[i] = fds[i];
       copy[i].revents = 0;
-      const PageEntry* entry = fds[i].fd >= 0 ? pending_socket(fds[i].fd) : nullptr;
+      const PageEntry* entry = fds[i].fd >= 0 ? gated_socket(fds[i].fd) : nullptr;
       if (entry == nullptr) continue;
       copy[i].fd = -1;
-      if (watched < wire::max_watched) cookies[watched++] = entry->cookie.load(std::memory_order_relaxed);
+      if (agent_was_lost || state_of(*entry) == SocketState::lost) {
+        copy[i].revents = static_cast<short>(fds[i].events & (POLLIN | POLLOUT)) | POLLERR | POLLHUP;
+        ++lost;
+      } else if (watched < wire::max_watched) {
+        cookies[watched++] = entry->cookie.load(std::memory_order_relaxed);
+      }
     }
-    if (watched == 0) return real().ppoll(fds, count, patience.left(), mask);
+    if (watched == 0 && lost == 0) return real().ppoll(fds, count, patience.left(), mask);
     Conversation channel;
-    const bool watching = begin_watch(channel, {cookies, watched});
-    copy[count] = {channel.fd(), POLLIN, 0};
-    int ready = 0;
-    if (watching) {
-      ready = real().ppoll(copy, count + 1, patience.left(), mask);
-      if (ready < 0) return ready;
-    }
-    const bool rang = copy[count].revents != 0;
-    if (ready - (rang ? 1 : 0) > 0 || (watching && !rang)) {
-      for (nfds_t i = 0; i < count; ++i) fds[i].revents = copy[i].revents;
-      return ready - (rang ? 1 : 0);
-    }
-    wire::Reply reply;
-    if (watching && channel.hear(reply, false) == Conversation::Heard::reply) continue;
-    if (!agent_was_lost) {
-      agent_was_lost = true;  // a new agent may be there already, and knows what was lost
+    const bool watching = lost == 0 && begin_watch(channel, {cookies, watched});
+    if (!watching && lost == 0) {
+      agent_was_lost = true;
       continue;
     }
-    ready = 0;
-    for (nfds_t i = 0; i < count; ++i) {
-      fds[i].revents = fds[i].fd >= 0 && copy[i].fd < 0 ? POLLERR | POLLHUP : 0;
-      if (fds[i].revents != 0) ++ready;
+    copy[count] = {watching ? channel.fd() : -1, POLLIN, 0};
+    const timespec at_once{};
+    // ppoll clears what it does not look at.
+    for (nfds_t i = 0; i < count; ++i) fds[i].revents = copy[i].revents;
+    int ready = real().ppoll(copy, count + 1, lost != 0 ? &at_once : patience.left(), mask);
+    if (ready < 0) return ready;
+    const bool rang = copy[count].revents != 0;
+    ready -= rang ? 1 : 0;
+    if (ready + lost > 0 || !rang) {
+      for (nfds_t i = 0; i < count; ++i)
+        if (copy[i].fd >= 0 || fds[i].fd < 0 || lost == 0) fds[i].revents = copy[i].revents;
+      return ready + lost;
     }
-    return ready;
+    // The verdict is in the page; or the agent is gone, and the next one knows what was lost.
+    wire::Reply reply;
+    (void)channel.hear(reply, false);
   }
 }
 
@@ -149,7 +152,7 @@ void put(fd_set* set, int fd, bool on) noexcept {
 bool any_of_these_pending(int count, const fd_set* in, const fd_set* out, const fd_set* except) noexcept {
   if (!anything_pending()) return false;
   for (int fd = 0; fd < count; ++fd)
-    if ((has(in, fd) || has(out, fd) || has(except, fd)) && pending_socket(fd) != nullptr) return true;
+    if ((has(in, fd) || has(out, fd) || has(except, fd)) && gated_socket(fd) != nullptr) return true;
   return false;
 }
 

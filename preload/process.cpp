@@ -179,9 +179,16 @@ SocketState state_of(const PageEntry& entry) noexcept {
   return of_dead && state == SocketState::pending ? SocketState::lost : state;
 }
 
-const PageEntry* pending_socket(int fd) noexcept {
+const PageEntry* gated_socket(int fd) noexcept {
   if (!anything_pending()) return nullptr;
   const PageEntry* entry = known_socket_entry(cookie_of(fd));
+  if (entry == nullptr) return nullptr;
+  const SocketState state = state_of(*entry);
+  return state == SocketState::pending || state == SocketState::lost ? entry : nullptr;
+}
+
+const PageEntry* pending_socket(int fd) noexcept {
+  const PageEntry* entry = gated_socket(fd);
   return entry != nullptr && state_of(*entry) == SocketState::pending ? entry : nullptr;
 }
 

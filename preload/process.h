@@ -50,6 +50,9 @@ bool anything_pending() noexcept;
 // The kernel's identity of a socket, 0 when `fd` is none.
 std::uint64_t cookie_of(int fd) noexcept;
 
+// The page's entry when `fd` is a socket in a handshake, or in one that ended with its agent.
+const PageEntry* gated_socket(int fd) noexcept;
+
 // The page's entry when `fd` is a socket in a handshake.
 const PageEntry* pending_socket(int fd) noexcept;
 

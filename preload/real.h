@@ -3,8 +3,10 @@
 
 #include <ctime>
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
+#include <resolv.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
@@ -20,6 +22,15 @@ ssize_t __read_chk(int fd, void* to, size_t size, size_t room);
 ssize_t __recv_chk(int fd, void* to, size_t size, size_t room, int flags);
 ssize_t __recvfrom_chk(int fd, void* to, size_t size, size_t room, int flags, sockaddr* from, socklen_t* from_size);
 int __poll_chk(pollfd* fds, nfds_t count, int timeout, size_t room);
+int __res_query(const char* name, int klass, int type, unsigned char* out, int room) noexcept;
+int __res_search(const char* name, int klass, int type, unsigned char* out, int room) noexcept;
+int __res_querydomain(const char* name, const char* domain, int klass, int type, unsigned char* out, int room) noexcept;
+int __res_send(const unsigned char* query, int size, unsigned char* out, int room) noexcept;
+int __res_nquery(res_state state, const char* name, int klass, int type, unsigned char* out, int room) noexcept;
+int __res_nsearch(res_state state, const char* name, int klass, int type, unsigned char* out, int room) noexcept;
+int __res_nquerydomain(res_state state, const char* name, const char* domain, int klass, int type, unsigned char* out,
+                       int room) noexcept;
+int __res_nsend(res_state state, const unsigned char* query, int size, unsigned char* out, int room) noexcept;
 int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, size_t room);
 }
 

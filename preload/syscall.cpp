@@ -26,6 +26,15 @@ TOWPATH_EXPORT long syscall(long number, ...) noexcept {
         return epoll_ctl_hook(fd, static_cast<int>(a[1]), static_cast<int>(a[2]), reinterpret_cast<epoll_event*>(a[3]));
       case SYS_close: return ::close(fd);
       case SYS_read: return ::read(fd, reinterpret_cast<void*>(a[1]), static_cast<size_t>(a[2]));
+      case SYS_readv: return ::readv(fd, reinterpret_cast<iovec*>(a[1]), static_cast<int>(a[2]));
+      case SYS_recvfrom:
+        return ::recvfrom(fd, reinterpret_cast<void*>(a[1]), static_cast<size_t>(a[2]), static_cast<int>(a[3]),
+                          reinterpret_cast<sockaddr*>(a[4]), reinterpret_cast<socklen_t*>(a[5]));
+      case SYS_recvmmsg:
+        return ::recvmmsg(fd, reinterpret_cast<mmsghdr*>(a[1]), static_cast<unsigned>(a[2]), static_cast<int>(a[3]),
+                          reinterpret_cast<timespec*>(a[4]));
+      case SYS_recvmsg: return ::recvmsg(fd, reinterpret_cast<msghdr*>(a[1]), static_cast<int>(a[2]));
+      case SYS_writev: return ::writev(fd, reinterpret_cast<iovec*>(a[1]), static_cast<int>(a[2]));
       case SYS_write: return ::write(fd, reinterpret_cast<void*>(a[1]), static_cast<size_t>(a[2]));
       case SYS_sendto:
         return ::sendto(fd, reinterpret_cast<void*>(a[1]), static_cast<size_t>(a[2]), static_cast<int>(a[3]),
@@ -33,6 +42,15 @@ TOWPATH_EXPORT long syscall(long number, ...) noexcept {
       case SYS_sendmsg: return ::sendmsg(fd, reinterpret_cast<msghdr*>(a[1]), static_cast<int>(a[2]));
       case SYS_sendmmsg:
         return ::sendmmsg(fd, reinterpret_cast<mmsghdr*>(a[1]), static_cast<unsigned>(a[2]), static_cast<int>(a[3]));
+      case SYS_getpeername:
+        return ::getpeername(fd, reinterpret_cast<sockaddr*>(a[1]), reinterpret_cast<socklen_t*>(a[2]));
+      case SYS_getsockopt:
+        return ::getsockopt(fd, static_cast<int>(a[1]), static_cast<int>(a[2]), reinterpret_cast<void*>(a[3]),
+                            reinterpret_cast<socklen_t*>(a[4]));
+#ifdef SYS_poll
+      case SYS_poll:
+        return ::poll(reinterpret_cast<pollfd*>(a[0]), static_cast<nfds_t>(a[1]), static_cast<int>(a[2]));
+#endif
       case SYS_dup3: return ::dup3(fd, static_cast<int>(a[1]), static_cast<int>(a[2]));
 #ifdef SYS_dup2
       case SYS_dup2: return ::dup2(fd, static_cast<int>(a[1]));

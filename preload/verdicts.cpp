@@ -23,14 +23,15 @@ struct Key {
 constexpr std::size_t slots = 256;
 constinit Slot table[slots]{};
 
-Key key_of(const Endpoint& target) noexcept {
+Key key_of(const Endpoint& target, Traffic traffic) noexcept {
   Key key;
   std::uint8_t bytes[16] = {};
   const auto from = target.address.bytes();
   std::memcpy(bytes, from.data(), from.size());
   std::memcpy(&key.high, bytes, 8);
   std::memcpy(&key.low, bytes + 8, 8);
-  key.rest = std::uint64_t{target.address.scope()} << 32 | std::uint64_t{target.port} << 8 | from.size();
+  key.rest = std::uint64_t{target.address.scope()} << 32 | std::uint64_t{target.port} << 8 |
+             (traffic == Traffic::datagram ? 0x80u : 0u) | from.size();
   return key;
 }
 
@@ -45,10 +46,10 @@ std::uint32_t verdict_epoch() noexcept {
   return known != nullptr ? known->epoch.load(std::memory_order_acquire) : 0;
 }
 
-bool known_direct(const Endpoint& target) noexcept {
+bool known_direct(const Endpoint& target, Traffic traffic) noexcept {
   const Page* known = mapped_page();
   if (known == nullptr) return false;
-  const Key key = key_of(target);
+  const Key key = key_of(target, traffic);
   Slot& slot = slot_of(key);
   const std::uint32_t before = slot.version.load(std::memory_order_acquire);
   const bool hit = (before & 1) == 0 && slot.high.load(std::memory_order_relaxed) == key.high &&
@@ -60,10 +61,10 @@ bool known_direct(const Endpoint& target) noexcept {
   return hit && slot.version.load(std::memory_order_relaxed) == before;
 }
 
-void remember_direct(const Endpoint& target, std::uint32_t epoch) noexcept {
+void remember_direct(const Endpoint& target, std::uint32_t epoch, Traffic traffic) noexcept {
   const Page* known = mapped_page();
   if (known == nullptr) return;
-  const Key key = key_of(target);
+  const Key key = key_of(target, traffic);
   Slot& slot = slot_of(key);
   std::uint32_t version = slot.version.load(std::memory_order_relaxed);
   if ((version & 1) != 0 || !slot.version.compare_exchange_strong(version, version + 1, std::memory_order_acquire)) return;

@@ -14,9 +14,10 @@
 namespace towpath {
 
 inline constexpr std::uint32_t page_magic = 0x50505754;  // "TWPP"
-inline constexpr std::uint32_t page_version = 1;
+inline constexpr std::uint32_t page_version = 2;
 inline constexpr std::uint32_t page_entries = 65536;
 inline constexpr std::uint32_t page_window = 32;  // an entry stands at most this far behind its hash
+inline constexpr std::uint32_t page_dns_doors = 64;
 
 enum class SocketState : std::uint32_t {
   none = 0,
@@ -24,6 +25,8 @@ enum class SocketState : std::uint32_t {
   open = 2,     // the tunnel stands, or a direct connection behind a synthetic address
   failed = 3,   // taken off the proxy; `error` is what the program gets for it
   lost = 4,     // the agent died in mid-handshake: the socket leads to a proxy that was told nothing, use fails
+  dns = 5,      // asks a name server on port 53, and is led to the agent's own instead; the address is the asked server's
+  muted = 6,    // a datagram socket that may be connected to its address and may not send
 };
 
 struct PageEntry {
@@ -37,6 +40,18 @@ struct PageEntry {
 };
 static_assert(sizeof(PageEntry) == 48);
 
+// Where the agent answers in the place of one name server (agent/dns_stub): datagrams from a door are shown to the
+// program as coming from that server.
+struct DnsDoor {
+  std::atomic<std::uint32_t> ports;  // on 127.0.0.1 (upper half) and ::1 (lower half); 0: unused. Written last.
+  std::uint32_t scope;
+  std::uint8_t address[16];  // of the server; 4 or 16 bytes
+  std::uint16_t port;
+  std::uint8_t address_size;
+  std::uint8_t unused;
+};
+static_assert(sizeof(DnsDoor) == 28);
+
 struct Page {
   std::uint32_t magic;
   std::uint32_t version;
@@ -46,7 +61,11 @@ struct Page {
   std::uint8_t synthetic_v6[8];        // a /64
   std::uint64_t id;                    // random; tells one page from another
   std::atomic<std::uint32_t> epoch;    // raised whenever a direct verdict of before may be wrong now
-  std::uint8_t unused[20];
+  std::atomic<std::uint32_t> dns_doors;   // in use, the first ones of `doors`: 0 keeps the hooks out of the way
+  std::atomic<std::uint32_t> dns_streams; // ports of the name service over TCP, as in DnsDoor
+  std::uint32_t udp_blocked;              // datagrams to anywhere but this host are a question to the agent
+  std::uint8_t unused[8];
+  DnsDoor doors[page_dns_doors];
   PageEntry entries[page_entries];
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
@@ -65,16 +84,48 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
   return nullptr;
 }
 
-[[nodiscard]] inline Endpoint target_of(const PageEntry& entry) noexcept {
+[[nodiscard]] inline IpAddress page_address(const std::uint8_t (&from)[16], std::uint8_t size,
+                                            std::uint32_t scope = 0) noexcept {
   std::uint8_t bytes[16];
-  std::memcpy(bytes, entry.address, sizeof bytes);
-  Endpoint out;
-  out.port = entry.port;
-  out.address = entry.address_size == 4
-                    ? IpAddress::v4(std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 |
-                                    std::uint32_t{bytes[2]} << 8 | bytes[3])
-                    : IpAddress::v6(bytes);
-  return out;
+  std::memcpy(bytes, from, sizeof bytes);
+  return size == 4 ? IpAddress::v4(std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 |
+                                   std::uint32_t{bytes[2]} << 8 | bytes[3])
+                   : IpAddress::v6(bytes, scope);
+}
+
+[[nodiscard]] inline Endpoint target_of(const PageEntry& entry) noexcept {
+  return {page_address(entry.address, entry.address_size), entry.port};
+}
+
+// What of two ports in one word stands for the loopback of that family; 0 for any other address.
+[[nodiscard]] inline std::uint16_t loopback_port(std::uint32_t ports, const IpAddress& loopback) noexcept {
+  if (loopback.is_v4()) return loopback.v4_number() == 0x7f000001 ? static_cast<std::uint16_t>(ports >> 16) : 0;
+  return loopback.is_loopback() ? static_cast<std::uint16_t>(ports & 0xffff) : 0;
+}
+
+// The name server behind a door's own address, no address when it is no door.
+[[nodiscard]] inline Endpoint asked_server(const Page& page, const Endpoint& door) noexcept {
+  const std::uint32_t count = page.dns_doors.load(std::memory_order_acquire);
+  for (std::uint32_t i = 0; i < count && i < page_dns_doors; ++i) {
+    const DnsDoor& each = page.doors[i];
+    const std::uint32_t ports = each.ports.load(std::memory_order_acquire);
+    if (door.port != 0 && loopback_port(ports, door.address) == door.port)
+      return {page_address(each.address, each.address_size, each.scope), each.port};
+  }
+  return {};
+}
+
+// The ports of the door that stands for this name server; 0 when there is none.
+[[nodiscard]] inline std::uint32_t door_of(const Page& page, const Endpoint& server) noexcept {
+  const std::uint32_t count = page.dns_doors.load(std::memory_order_acquire);
+  for (std::uint32_t i = 0; i < count && i < page_dns_doors; ++i) {
+    const DnsDoor& each = page.doors[i];
+    const std::uint32_t ports = each.ports.load(std::memory_order_acquire);
+    if (ports != 0 && each.port == server.port &&
+        page_address(each.address, each.address_size, each.scope) == server.address)
+      return ports;
+  }
+  return 0;
 }
 
 [[nodiscard]] inline bool is_synthetic(const Page& page, const IpAddress& address) noexcept {

@@ -60,6 +60,21 @@ std::string_view take_text(ByteReader& r) noexcept {
   return r.text(size);
 }
 
+void put_bytes(ByteWriter& w, std::span<const std::byte> bytes) noexcept {
+  w.put(static_cast<std::uint16_t>(bytes.size()));
+  w.text({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+}
+
+std::span<const std::byte> take_query(ByteReader& r) noexcept {
+  const auto size = r.take<std::uint16_t>();
+  if (size > max_query) {
+    r.fail();
+    return {};
+  }
+  const std::string_view out = r.text(size);
+  return {reinterpret_cast<const std::byte*>(out.data()), out.size()};
+}
+
 bool take_bool(ByteReader& r) noexcept {
   const auto value = r.take<std::uint8_t>();
   if (value > 1) r.fail();
@@ -123,6 +138,13 @@ std::size_t encode(std::span<std::byte> out, const Message& ask) noexcept {
       for (std::size_t i = 0; i < ask.learn.count && i < max_learnt; ++i) put(w, ask.learn.addresses[i]);
       break;
     case Ask::reverse: put(w, ask.reverse); break;
+    case Ask::datagram:
+      put(w, ask.datagram.target);
+      w.put(ask.datagram.cookie);
+      w.put(ask.datagram.domain);
+      w.put(static_cast<std::uint8_t>(ask.datagram.connects));
+      break;
+    case Ask::query: put_bytes(w, ask.query); break;
   }
   return w.ok() ? w.size() : 0;
 }
@@ -173,6 +195,14 @@ bool decode(std::span<const std::byte> in, Message& out) noexcept {
       for (std::size_t i = 0; i < out.learn.count; ++i) out.learn.addresses[i] = take_address(r);
       break;
     case Ask::reverse: out.reverse = take_address(r); break;
+    case Ask::datagram:
+      out.datagram.target = take_endpoint(r);
+      out.datagram.cookie = r.take<std::uint64_t>();
+      out.datagram.domain = r.take<std::int32_t>();
+      out.datagram.connects = take_bool(r);
+      if (!out.datagram.target.address || (out.datagram.domain != AF_INET && out.datagram.domain != AF_INET6)) r.fail();
+      break;
+    case Ask::query: out.query = take_query(r); break;
   }
   return r.ok() && r.left() == 0;
 }
@@ -186,7 +216,9 @@ std::size_t encode(std::span<std::byte> out, const Reply& reply) noexcept {
   w.put(reply.page);
   switch (reply.kind) {
     case Answer::page: w.put(reply.token); break;
-    case Answer::dial: put(w, reply.endpoint); break;
+    case Answer::dial:
+    case Answer::instead: put(w, reply.endpoint); break;
+    case Answer::message: put_bytes(w, reply.message); break;
     case Answer::synthetic:
       put(w, reply.v4);
       put(w, reply.v6);
@@ -209,7 +241,9 @@ bool decode(std::span<const std::byte> in, Reply& out) noexcept {
   out.page = r.take<std::uint64_t>();
   switch (out.kind) {
     case Answer::page: out.token = r.take<Token>(); break;
-    case Answer::dial: out.endpoint = take_endpoint(r); break;
+    case Answer::dial:
+    case Answer::instead: out.endpoint = take_endpoint(r); break;
+    case Answer::message: out.message = take_query(r); break;
     case Answer::synthetic:
       out.v4 = take_address(r);
       out.v6 = take_address(r);

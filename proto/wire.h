@@ -6,7 +6,7 @@
 //
 //   ask                      descriptors         answers
 //   hello                    -                   page (with the page's descriptor and the token)
-//   connect                  socket, epoll sets  direct | refuse | pending | dial ... | done
+//   connect                  socket, epoll sets  direct | refuse | pending | instead | dial ... | done
 //     dialled                -                   (continues `dial`: the program connected by itself)
 //     detach                 -                   none: the caller was interrupted, the attempt goes on as if non-blocking
 //   epoll                    epoll set           done (errno as epoll_ctl's) | native
@@ -15,6 +15,8 @@
 //   name                     -                   own | synthetic (+ candidates) | refuse
 //   learn                    -                   done
 //   reverse                  -                   name | own
+//   datagram                 socket              direct | instead | muted | refuse
+//   query                    -                   message | refuse
 //
 // An agent that was started by a preloaded library (agent/standalone) tells the token to processes of its own user: they
 // come with none. Any other agent wants the right token in every ask.
@@ -33,7 +35,7 @@
 namespace towpath::wire {
 
 inline constexpr std::uint32_t magic = 0x41505754;  // "TWPA"
-inline constexpr std::uint16_t version = 2;
+inline constexpr std::uint16_t version = 3;
 inline constexpr std::size_t max_message = 4096;
 inline constexpr std::size_t max_registrations = 8;
 inline constexpr std::size_t max_descriptors = 1 + max_registrations;
@@ -41,14 +43,19 @@ inline constexpr std::size_t max_name = 255;
 inline constexpr std::size_t max_watched = 256;
 inline constexpr std::size_t max_learnt = 64;
 inline constexpr std::size_t max_candidates = 8;
+inline constexpr std::size_t max_query = 3840;  // a DNS message beside the rest
 
 using Token = std::array<std::uint8_t, 16>;  // the right to ask
 
-enum class Ask : std::uint8_t { hello, connect, dialled, detach, epoll, closing, watch, name, learn, reverse };
-inline constexpr std::uint8_t ask_count = 10;
+enum class Ask : std::uint8_t { hello, connect, dialled, detach, epoll, closing, watch, name, learn, reverse, datagram, query };
+inline constexpr std::uint8_t ask_count = 12;
 
-enum class Answer : std::uint8_t { page, direct, refuse, pending, dial, done, native, own, synthetic, name };
-inline constexpr std::uint8_t answer_count = 10;
+//   instead   connect or send to `endpoint`, which stands for what was asked for; the kernel's result is the program's
+//   muted     the socket may be connected to that address, nothing may be sent
+enum class Answer : std::uint8_t {
+  page, direct, refuse, pending, dial, done, native, own, synthetic, name, instead, muted, message
+};
+inline constexpr std::uint8_t answer_count = 13;
 
 struct Registration {
   std::int32_t fd;       // the socket's number in the program
@@ -96,6 +103,14 @@ struct LearnAsk {
   std::array<IpAddress, max_learnt> addresses;
 };
 
+// A datagram socket that connects (`connects`) or sends to an address.
+struct DatagramAsk {
+  Endpoint target;
+  std::uint64_t cookie;
+  std::int32_t domain;
+  bool connects;
+};
+
 struct Message {  // a decoded ask; views point into the packet
   Ask kind;
   Token token;
@@ -106,6 +121,8 @@ struct Message {  // a decoded ask; views point into the packet
   NameAsk name;
   LearnAsk learn;
   IpAddress reverse;
+  DatagramAsk datagram;
+  std::span<const std::byte> query;  // one DNS question as it would stand in a packet
   std::int32_t dialled_errno;
 };
 
@@ -119,9 +136,10 @@ struct Reply {
   std::int32_t number = 0;   // errno for refuse and done
   std::uint64_t page = 0;    // which page this agent publishes: another one than before means another agent
   Token token{};             // page: the right to ask, for a process that came without one
-  Endpoint endpoint;         // dial
+  Endpoint endpoint;         // dial, instead
   IpAddress v4, v6;          // synthetic
   std::string_view name;     // name
+  std::span<const std::byte> message;  // message: the answer to a query
   std::uint8_t candidate_count = 0;
   std::array<std::string_view, max_candidates> candidates;  // synthetic: ask the own resolver for these first, in order
 };

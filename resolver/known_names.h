@@ -1,8 +1,13 @@
 // Which name an address was learnt under: what the program's own resolver answered, so that a later connect
 // to the address knows the name. A bounded table; the least recently used address is forgotten first.
+//
+// A program keeps what it resolved, so the next agent has to know it too: with keep_in() the table notes down what it
+// learns in shared memory. There are two banks of records, of which one counts; a record is there once its bank's
+// `used` covers it. A full bank is left for the other, with the newest entries.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <list>
 #include <span>
 #include <string>
@@ -27,6 +32,10 @@ class KnownNames {
   [[nodiscard]] std::string_view name_of(const IpAddress& address);
   [[nodiscard]] std::size_t size() const noexcept { return by_address_.size(); }
 
+  // Learns what an earlier table noted down in `room`, and notes down there what is learnt from now on. What is found
+  // is untrusted. Zeroes are an empty room; it must be aligned for a number and outlive the table.
+  void keep_in(std::span<std::byte> room);
+
  private:
   struct Entry {
     IpAddress address;
@@ -35,10 +44,19 @@ class KnownNames {
   struct Hash {
     std::size_t operator()(const IpAddress& address) const noexcept;
   };
+  struct Notes;  // the head of the room
+
+  void replay();
+  void note(const Entry& entry);
+  void change_bank();
+  void append(std::uint32_t bank, const Entry& entry) noexcept;
+  [[nodiscard]] Notes& notes() const noexcept;
+  [[nodiscard]] std::span<std::byte> bank(std::uint32_t number) const noexcept;
 
   std::size_t most_;
   std::list<Entry> entries_;  // most recently used first
   std::unordered_map<IpAddress, std::list<Entry>::iterator, Hash> by_address_;
+  std::span<std::byte> room_;  // empty: nothing is noted down
 };
 
 }  // namespace towpath

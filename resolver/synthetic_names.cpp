@@ -16,7 +16,7 @@ namespace towpath {
 
 namespace {
 constexpr std::array<char, 8> magic = {'t', 'o', 'w', 'n', 'a', 'm', 'e', 's'};
-constexpr std::uint32_t version = 1;
+constexpr std::uint32_t version = 2;
 constexpr std::size_t page = 4096;
 constexpr std::size_t longest_name = 253;
 constexpr std::array<std::uint8_t, 8> ula = {0xfd, 0x74, 0x6f, 0x77, 0x70, 0x61, 0x74, 0x68};
@@ -110,7 +110,7 @@ std::optional<SyntheticNames::Layout> SyntheticNames::layout_for(Range v4, std::
   out.usable = std::min((std::uint32_t{1} << (32 - v4.bits)) - 2, most_names);
   out.arena_size = std::max(out.usable * 64, std::uint32_t{16384});
   out.bank_size = (out.usable * sizeof(Entry) + out.arena_size + page - 1) / page * page;
-  out.file_size = page + 2 * out.bank_size;
+  out.file_size = page + 2 * out.bank_size + spare_size;
   return out;
 }
 

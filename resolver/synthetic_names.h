@@ -24,6 +24,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -44,6 +45,7 @@ class SyntheticNames {
     IpAddress v4, v6;
   };
   static constexpr std::uint32_t most_names = 131070;  // a /15
+  static constexpr std::size_t spare_size = 8 * 1024 * 1024;  // takes memory only where it is written
   static constexpr std::uint64_t reuse_after_seconds = 24 * 60 * 60;
 
   // A new, empty table. `why` gets the reason when there is none.
@@ -61,6 +63,10 @@ class SyntheticNames {
   [[nodiscard]] std::string_view name_of(const IpAddress& address, std::uint64_t now_seconds);
   // Inside the whole IPv4 range or the IPv6 /64, handed out or not.
   [[nodiscard]] bool contains(const IpAddress& address) const noexcept;
+  // Room behind the table that survives with it, for whatever else its owner must not forget. Zeroes in a new table.
+  [[nodiscard]] std::span<std::byte> spare() const noexcept {
+    return {map_.get() + layout_.file_size - spare_size, spare_size};
+  }
   [[nodiscard]] std::size_t size() const noexcept { return count_; }
   [[nodiscard]] std::size_t capacity() const noexcept { return layout_.usable; }
 

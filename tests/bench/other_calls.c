@@ -11,12 +11,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { batches = 20, calls = 20000 };
+enum { batches = 40, calls = 3000 };
 
 static int ends[2], pair[2], loop;
 static long errors;
 
-static void check(int good) { errors += !good; }
+static void check(int good) {
+  errors += !good;
+}
 
 static void pipe_calls(void) {
   char byte = 0;

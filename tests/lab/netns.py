@@ -71,6 +71,10 @@ def add_address(address):
     subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
 
 
+def drop_address(address):
+    subprocess.run(["ip", "address", "del", address, "dev", "lo"], check=True)
+
+
 def veth_packets():
     """How many packets tried to leave the machine since enter()."""
     with open("/proc/net/dev") as table:  # /sys/class/net shows the namespace in which /sys was mounted

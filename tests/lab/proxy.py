@@ -14,8 +14,13 @@ import threading
 
 from lab.proc import scaled, wait_until
 
-Answer = collections.namedtuple("Answer", "kind delay split early status headers body data",
-                                defaults=(0.0, False, b"", 0, (), b"", b""))
+Answer = collections.namedtuple("Answer", "kind delay split early status headers body data after",
+                                defaults=(0.0, False, b"", 0, (), b"", b"", None))
+
+
+def held(answer, event):
+    """The answer, once the test has set `event` (a threading.Event)."""
+    return answer._replace(after=event)
 
 
 def grant(delay=0.0, split=False, early=b""):
@@ -119,6 +124,8 @@ class Proxy:
         """Plays the answer; `granted` and `refused` are the bytes of the protocol for those two."""
         if answer.delay:
             self._closing.wait(scaled(answer.delay))
+        while answer.after is not None and not answer.after.wait(0.05) and not self._closing.is_set():
+            pass
         if answer.kind == "grant":
             self._grant(client, connection, answer, granted, refused)
         elif answer.kind in ("refuse", "raw"):

@@ -231,6 +231,67 @@ TEST_CASE("known names: the table is bounded and forgets the least recently used
   CHECK(known.name_of(none).empty());
 }
 
+TEST_CASE("known names: what one table noted down the next one knows") {
+  std::vector<std::uint64_t> room(1000);
+  const auto all = std::as_writable_bytes(std::span(room));
+  const auto both = addresses({"192.0.2.1", "2001:db8::1"});
+  {
+    KnownNames known;
+    known.keep_in(all);
+    known.learn("old.example", both);
+    known.learn("new.example", std::span(both).first(1));
+  }
+  for (int times = 0; times < 3; ++times) {
+    KnownNames known;
+    known.keep_in(all);
+    CHECK(known.size() == 2);
+    CHECK(known.name_of(both[0]) == "new.example");
+    CHECK(known.name_of(both[1]) == "old.example");
+  }
+}
+
+TEST_CASE("known names: a full room keeps the newest") {
+  std::vector<std::uint64_t> room(500);
+  const auto all = std::as_writable_bytes(std::span(room));
+  const auto address = [](std::uint32_t i) { return IpAddress::v4(0x0a000000 + i); };
+  for (std::uint32_t last = 1; last < 400; ++last) {
+    KnownNames known;
+    known.keep_in(all);
+    const IpAddress one = address(last);
+    known.learn("name-" + std::to_string(last), {&one, 1});
+  }
+  KnownNames known;
+  known.keep_in(all);
+  CHECK(known.size() > 20);
+  CHECK(known.size() < 100);
+  for (std::uint32_t i = 400 - static_cast<std::uint32_t>(known.size()); i < 400; ++i)
+    CHECK(known.name_of(address(i)) == "name-" + std::to_string(i));
+}
+
+TEST_CASE("known names: a damaged room is no harm") {
+  const auto one = addresses({"192.0.2.1"});
+  for (const std::uint8_t byte : {0x00, 0x01, 0x7f, 0xff})
+    for (std::size_t at = 0; at < 64; ++at) {
+      std::vector<std::uint64_t> room(1000);
+      const auto all = std::as_writable_bytes(std::span(room));
+      {
+        KnownNames known;
+        known.keep_in(all);
+        known.learn("some.example", one);
+        known.learn("other.example", one);
+      }
+      all[at] = std::byte{byte};
+      KnownNames known;
+      known.keep_in(all);
+      known.learn("third.example", one);
+      CHECK(known.name_of(one[0]) == "third.example");
+    }
+  KnownNames known;
+  known.keep_in({});
+  known.learn("a", one);
+  CHECK(known.name_of(one[0]) == "a");
+}
+
 TEST_CASE("address cache: answers end with their TTL, at the latest after 30 seconds") {
   AddressCache cache;
   const auto one = addresses({"192.0.2.1"});

@@ -38,6 +38,8 @@ std::vector<Message> one_of_each() {
     m.learn.addresses[0] = IpAddress::parse("192.0.2.1");
     m.learn.addresses[1] = IpAddress::parse("2001:db8::2");
     m.reverse = IpAddress::parse("198.18.0.7");
+    m.datagram = {{IpAddress::parse("192.0.2.53"), 53}, 98, AF_INET, true};
+    m.query = std::as_bytes(std::span("question"));
     all.push_back(m);
   }
   return all;
@@ -71,6 +73,7 @@ TEST_CASE("wire: every answer survives the trip") {
     reply.v4 = IpAddress::parse("198.18.1.1");
     reply.v6 = IpAddress::parse("fd74::1");
     reply.name = "db.example";
+    reply.message = std::as_bytes(std::span("answer"));
     reply.candidate_count = 2;
     reply.candidates[0] = "db.ns.svc.cluster.local";
     reply.candidates[1] = "db.cluster.local";
@@ -97,6 +100,7 @@ TEST_CASE("wire: mutated and random packets are refused or read within bounds") 
     CHECK(m.watch.count <= max_watched);
     CHECK(m.learn.count <= max_learnt);
     CHECK(m.name.name.size() <= max_name);
+    CHECK(m.query.size() <= max_query);
     Reply r;
     if (decode({packet, size}, r)) CHECK(r.candidate_count <= max_candidates);
   }

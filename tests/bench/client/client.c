@@ -2,7 +2,8 @@
 //   connect N     one after the other, to the first byte         median_us p99_us
 //   lookup N      the same, the name looked up every time        median_us p99_us
 //   at_once N     non-blocking, from one epoll loop, to the first byte of each
-//                 total_ms, held_ms: the longest turn of the loop, first_errno
+//                 total_ms, held_ms: the longest turn of the loop, first_errno, stale: events of closed sockets
+//                 (errors as well)
 //   down BYTES    receives                                       mb_s cpu_ms parent_cpu_ms
 //   up BYTES      sends
 //   hold N        opens N, says open=N, checks each when stdin ends
@@ -51,8 +52,10 @@ static void one_by_one(long count, bool every_name) {
     const bool works = fd >= 0 && recv(fd, &byte, 1, 0) == 1;
     const double duration = now_us() - begin;
     if (fd >= 0) end(fd);
-    if (!works) ++errors;
-    else if (i >= 0) took[good++] = duration;
+    if (!works)
+      ++errors;
+    else if (i >= 0)
+      took[good++] = duration;
   }
   qsort(took, (size_t)good, sizeof *took, by_size);
   if (good > 0) printf("median_us=%.1f\np99_us=%.1f\n", took[good / 2], took[good * 99 / 100]);
@@ -65,17 +68,22 @@ static bool wait_for(int loop, struct dialling* d, int events, int operation) {
   return epoll_ctl(loop, operation, d->fd, &event) == 0;
 }
 
-enum { wants_byte = -100 };  // a step after the client's own
+enum { wants_byte = -100, over };  // steps after the client's own
+
+static long stale;  // events of sockets that were closed: another program would have freed their memory
 
 // One non-blocking connection moves on. True when it is over.
 static bool move_on(int loop, struct dialling* d, long* errors, int* first_errno) {
   int wants = -1;
+  if (d->step == over) return ++stale, false;
   if (d->step == wants_byte) {
     char byte;
     const ssize_t got = recv(d->fd, &byte, 1, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return false;
-    if (got == 1) wants = 0;
-    else if (got == 0) errno = ECONNRESET;
+    if (got == 1)
+      wants = 0;
+    else if (got == 0)
+      errno = ECONNRESET;
   } else if ((wants = dial_go_on(d)) == 0) {
     d->step = wants_byte;
     wants = EPOLLIN;
@@ -85,6 +93,7 @@ static bool move_on(int loop, struct dialling* d, long* errors, int* first_errno
     ++*errors;
     if (*first_errno == 0) *first_errno = errno;
   }
+  d->step = over;
   end(d->fd);
   return true;
 }
@@ -126,8 +135,9 @@ static void at_once(long count) {
       if (move_on(loop, events[i].data.ptr, &errors, &first_errno)) --open;
   }
   if (now_us() - turn > held) held = now_us() - turn;
-  printf("total_ms=%.2f\nheld_ms=%.2f\nerrors=%ld\nfirst_errno=%d\n", (now_us() - begin) / 1e3, held / 1e3, errors,
-         first_errno);
+  printf("total_ms=%.2f\nheld_ms=%.2f\nerrors=%ld\nstale=%ld\nfirst_errno=%d\n", (now_us() - begin) / 1e3, held / 1e3,
+         errors + stale, stale, first_errno);
+  if (stale > 0) fprintf(stderr, "%ld events of closed sockets\n", stale);
   free(all);
 }
 
@@ -194,12 +204,19 @@ int main(int argc, char** argv) {
   const char* mode = argv[argc - 4];
   const long long count = atoll(argv[argc - 1]);
   if (prepare(argc - 5, argv + 1, target) != argc - 5) return fprintf(stderr, "wrong arguments\n"), 2;
-  if (strcmp(mode, "connect") == 0) one_by_one((long)count, false);
-  else if (strcmp(mode, "lookup") == 0) one_by_one((long)count, true);
-  else if (strcmp(mode, "at_once") == 0) at_once((long)count);
-  else if (strcmp(mode, "down") == 0) move_bytes(count, true);
-  else if (strcmp(mode, "up") == 0) move_bytes(count, false);
-  else if (strcmp(mode, "hold") == 0) hold((long)count);
-  else return fprintf(stderr, "no such mode\n"), 2;
+  if (strcmp(mode, "connect") == 0)
+    one_by_one((long)count, false);
+  else if (strcmp(mode, "lookup") == 0)
+    one_by_one((long)count, true);
+  else if (strcmp(mode, "at_once") == 0)
+    at_once((long)count);
+  else if (strcmp(mode, "down") == 0)
+    move_bytes(count, true);
+  else if (strcmp(mode, "up") == 0)
+    move_bytes(count, false);
+  else if (strcmp(mode, "hold") == 0)
+    hold((long)count);
+  else
+    return fprintf(stderr, "no such mode\n"), 2;
   return 0;
 }

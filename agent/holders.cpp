@@ -1,0 +1,91 @@
+#include "agent/holders.h"
+
+#include <cerrno>
+#include <charconv>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/unique_fd.h"
+
+namespace towpath {
+
+namespace {
+
+constexpr std::size_t most_processes = 256;  // a look at more would hold up the loop
+
+struct CloseDirectory {
+  void operator()(DIR* list) const noexcept { closedir(list); }
+};
+using Directory = std::unique_ptr<DIR, CloseDirectory>;
+
+Directory open_directory(pid_t pid, const char* name) {
+  return Directory(opendir(("/proc/" + std::to_string(pid) + name).c_str()));
+}
+
+// An entry that cannot be opened: of a process that has ended, or of one that we may not look into?
+bool has_ended(int error) noexcept { return error == ENOENT || error == ESRCH; }
+
+bool holds(pid_t pid, std::string_view link, int except_fd) {
+  const Directory list = open_directory(pid, "/fd");
+  if (!list) return !has_ended(errno);
+  while (const dirent* entry = readdir(list.get())) {
+    char text[64];
+    const ssize_t size = readlinkat(dirfd(list.get()), entry->d_name, text, sizeof text);
+    if (size > 0 && std::string_view(text, static_cast<std::size_t>(size)) == link &&
+        (except_fd < 0 || entry->d_name != std::to_string(except_fd)))
+      return true;
+  }
+  return false;
+}
+
+// Children are listed with the thread that made them. False: this kernel does not tell.
+bool add_children(pid_t pid, std::vector<pid_t>& out) {
+  const Directory threads = open_directory(pid, "/task");
+  if (!threads) return has_ended(errno);
+  while (const dirent* entry = readdir(threads.get())) {
+    if (entry->d_name[0] == '.') continue;
+    const UniqueFd fd(openat(dirfd(threads.get()), (std::string(entry->d_name) + "/children").c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) {
+      if (faccessat(dirfd(threads.get()), entry->d_name, F_OK, 0) == 0) return false;
+      continue;
+    }
+    char text[4096];
+    const ssize_t size = read(fd.get(), text, sizeof text);
+    if (size == static_cast<ssize_t>(sizeof text)) return false;
+    for (const char *at = text, *end = text + (size < 0 ? 0 : size); at < end;) {
+      pid_t child = 0;
+      const auto [next, error] = std::from_chars(at, end, child);
+      if (error != std::errc{}) break;
+      out.push_back(child);
+      at = next + 1;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+bool held_elsewhere(std::vector<pid_t> roots, int socket, pid_t except, int except_fd) {
+  struct stat status{};
+  if (fstat(socket, &status) != 0) return true;
+  const std::string link = "socket:[" + std::to_string(status.st_ino) + "]";
+  std::unordered_set<pid_t> seen;
+  while (!roots.empty()) {
+    const pid_t pid = roots.back();
+    roots.pop_back();
+    if (!seen.insert(pid).second) continue;
+    if (seen.size() > most_processes) return true;
+    if (pid != getpid() && holds(pid, link, pid == except ? except_fd : -1)) return true;
+    if (!add_children(pid, roots)) return true;
+  }
+  return false;
+}
+
+}  // namespace towpath

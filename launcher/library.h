@@ -1,0 +1,13 @@
+// The shared object that goes into LD_PRELOAD. The loader only warns about one that it cannot take, and starts the program
+// without it: whatever would make it do so has to be found here.
+#pragma once
+
+#include <string>
+
+namespace towpath {
+
+// libtowpath.so: where $TOWPATH_LIBRARY says, beside this executable, or in ../lib. An absolute path, or "" with the
+// reason in `why`.
+[[nodiscard]] std::string find_library(std::string& why);
+
+}  // namespace towpath
