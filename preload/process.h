@@ -16,14 +16,17 @@ struct AgentAddress {
   char name[wire::max_control_name];
   std::size_t name_size;
   bool standalone;
+  unsigned user;  // of a standalone agent: whose name it has
 };
 void agent_address(AgentAddress& out) noexcept;
+// Nobody answers there: is there another place, for the user that this process is now?
+bool other_agent_address(AgentAddress& out) noexcept;
 // The right to ask; false while a standalone agent has not told it yet.
 bool agent_token(wire::Token& out) noexcept;
 void set_agent_token(const wire::Token& token) noexcept;
 // A standalone agent answers under our name: the one we know, or another than before (then what the old one published
 // is dead). False: it belongs to a user that we must not trust.
-bool recognise_agent(int connection) noexcept;
+bool recognise_agent(int connection, unsigned user) noexcept;
 // An answer came from the agent that publishes that page.
 void note_page_id(std::uint64_t id) noexcept;
 

@@ -11,11 +11,14 @@ namespace towpath {
 // The environment says something about proxies (TOWPATH_CONFIG, http_proxy, ...). Looked at once.
 bool standalone_configured() noexcept;
 
-// The control socket's abstract name for this process as it is now (it may have changed its user); its size.
-std::size_t rendezvous_name(std::span<char, wire::max_control_name> out) noexcept;
+// The control socket's abstract name for processes of that user; its size.
+std::size_t rendezvous_name(std::span<char, wire::max_control_name> out, unsigned user) noexcept;
 
 // Starts `towpath agent` for that name and returns when it listens, or when there is no way to have one (false).
 // The program does not notice: no SIGCHLD, nothing for wait(-1), no descriptor.
 bool start_agent(std::string_view name) noexcept;
+
+// One line on standard error, the first time only: whatever fails after it fails for the same reason.
+void complain_once(std::string_view what, std::string_view why) noexcept;
 
 }  // namespace towpath

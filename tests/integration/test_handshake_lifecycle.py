@@ -2,16 +2,14 @@
 """What a program does in the middle of a handshake: closes, forks, execs, is signalled, is killed; and its agent dies."""
 
 import os
-import re
 import signal
 import socket
 import struct
-import subprocess
 import threading
 
 from lab import proc, proxy
-from lab.case import LabCase, main
-from lab.machine import ADD, EPOLLIN, EPOLLOUT, EPOLLRDHUP, Machine, address, probe
+from lab.case import TOWPATH, LabCase, main
+from lab.machine import ADD, EPOLLOUT, EPOLLRDHUP, Machine, address
 from lab.origin import RawOrigin
 from lab.proc import scaled, wait_until
 
@@ -59,9 +57,7 @@ class LifecycleCase(LabCase):
         self.assertEqual(bytes(connection.received + connection.after_refusal), b"")
 
 
-class Giving(LifecycleCase):
-    """up"""
-
+class GivingUp(LifecycleCase):
     def test_every_way_to_close_cancels(self):
         m = self.machine(proxy.silence())
         for close in (lambda fd: m.close(fd), lambda fd: m.result("syscall", 3, fd), lambda fd: m.result("dup2", 0, fd),
@@ -143,9 +139,8 @@ asyncio.run(main())
 """
         ours, theirs = socket.socketpair()
         with theirs:
-            program = self.use(proc.Process("towpath", [
-                os.environ.get("TOWPATH", ""), ] if False else [self.towpath_path(), "run", "-c", self.config, "--",
-                "/usr/bin/python3", "-c", script], self.directory, self._env({}), self.directory, stdin=theirs))
+            command = [TOWPATH, "run", "-c", self.config, "--", "/usr/bin/python3", "-c", script]
+            program = self.use(proc.Process("towpath", command, self.directory, self._env({}), self.directory, stdin=theirs))
         self.addCleanup(ours.close)
         wait_until(lambda: self.proxy.targets(), "request at the proxy", process=program)
         ours.sendall(b"\n")
@@ -153,11 +148,6 @@ asyncio.run(main())
         self.gate.set()
         program.wait_line("220 lab")
         self.assertEqual(program.wait(), 0)
-
-    @staticmethod
-    def towpath_path():
-        from lab.case import TOWPATH
-        return TOWPATH
 
     def test_a_killed_program_leaves_nothing(self):
         m = self.machine(proxy.silence())
@@ -213,7 +203,7 @@ asyncio.run(main())
         self.assertEqual((m.poll(waiting, 4), m.peer(waiting)), ("OUT", FAR))
 
 
-class GivingUnderMusl(Giving):
+class GivingUpUnderMusl(GivingUp):
     libc = "musl"
     test_a_program_that_spawns_others_meanwhile = test_exec = None
 
@@ -347,6 +337,41 @@ class AgentDies(LifecycleCase):
         self.assertEqual(m.ctl(epoll, ADD, fresh, EPOLLOUT, 5), 0)
         self.assertEqual(m.wait(epoll), {5: "OUT"})
         self.assertEqual([bytes(one.received) for one in self.proxy.connections[:7]], [b""] * 7)
+
+    def address_of(self, m, name):
+        entry = m.call("gethostbyname", name.encode() + b"\0", wide=True).result
+        at = struct.unpack("=24xQ", m.peek(entry, 32))[0]
+        return socket.inet_ntoa(m.peek(struct.unpack("=Q", m.peek(at, 8))[0], 4))
+
+    def test_names_keep_their_addresses(self):
+        m = self.machine(proxy.grant())
+        self.proxy.names["far.example"] = self.origin.address
+        before = self.address_of(m, "far.example")
+        self.address_of(m, "other.example")
+        self.kill_agent(m)
+        self.assertEqual(self.address_of(m, "far.example"), before)
+        fd = m.open()
+        self.assertEqual((m.connect(fd, (before, 22)), m.read(fd)), (0, BANNER))
+        self.assertEqual(self.proxy.targets(), ["far.example:22"])
+
+    def test_an_agent_of_its_own_dies(self):
+        """LD_PRELOAD alone: the next ask starts another agent, which knows nothing of the one before."""
+        m = self.machine(self.held(), preload=True)
+        m.call("getppid")
+        _, blocking, _ = self.blocked(m)
+        first, second, third = (self.pending(m) for _ in range(3))
+        waiting = m.begin("poll", struct.pack("=ihh", second, 4, 0), 1, 8000)
+        proc.kill([m.agent()])
+        self.assertEqual(m.so_error(first), "ENETDOWN")
+        self.assertEqual(m.end(blocking).error, "ENETDOWN")
+        self.assertIn("ERR", m.poll_text(m.end(waiting)))
+        self.gate.set()
+        for fd in (first, second, third):
+            self.assertEqual([m.so_error(fd), m.connect(fd, FAR), m.read(fd), m.write(fd)], ["ENETDOWN"] * 4)
+        fd = m.open()
+        self.assertEqual((m.connect(fd, FAR), m.read(fd), m.peer(fd)), (0, BANNER, FAR))
+        waiting = m.open(nonblocking=True)
+        self.assertEqual((m.connect(waiting, FAR), m.poll(waiting, 4), m.so_error(waiting)), ("EINPROGRESS", "OUT", 0))
 
     def test_asked_before_the_new_agent_is_there(self):
         m = self.machine(self.held())

@@ -16,8 +16,9 @@ import select as _select
 import socket
 import struct
 
-from lab.case import PROBES, TOWPATH
-from lab.proc import Process, scaled, wait_until
+from lab import netns
+from lab.case import PRELOAD, PROBES, TOWPATH
+from lab.proc import Process, scaled, session, wait_until
 
 Called = collections.namedtuple("Called", "result error buffers")
 POLL_NAMES = (("IN", 1), ("PRI", 2), ("OUT", 4), ("ERR", 8), ("HUP", 16), ("NVAL", 32), ("RDHUP", 0x2000))
@@ -58,11 +59,16 @@ def probe(name, libc="glibc"):
 
 
 class Machine:
-    def __init__(self, case, bare=False, libc="glibc", env=None, options=(), before=()):
+    """`preload`: by LD_PRELOAD alone, without `towpath run`. `before`: a command that runs the program (strace)."""
+
+    def __init__(self, case, bare=False, libc="glibc", env=None, options=(), before=(), preload=False):
         program = probe("calls", libc)
         if not os.access(program, os.X_OK):
             case.skipTest(f"{program} is not built")
-        line = [*before, program] if bare else [
+        self._alone = preload
+        if preload:
+            env = {"LD_PRELOAD": PRELOAD, "TOWPATH_CONFIG": case.config, "TOWPATH_AGENT": TOWPATH, **(env or {})}
+        line = [*before, program] if bare or preload else [
             TOWPATH, "run", "-c", case.config, *options, "--", *before, program]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -145,7 +151,7 @@ class Machine:
         with theirs:
             self.end(self.begin(None, how="fork", passing=[theirs.fileno()]))
         child = object.__new__(Machine)
-        child.process = self.process
+        child.process, child._alone = self.process, self._alone
         child._adopt(self.case, ours)
         return child
 
@@ -249,9 +255,8 @@ class Machine:
     # ---- the agent
 
     def agent(self):
-        """The process that serves this run: the one of its session named towpath-agent."""
-        from lab.proc import session
-        for pid in session(self.process.pid):
+        """The process that serves this run: the one named towpath-agent in its session (or, by preload, at all)."""
+        for pid in netns.processes() if self._alone else session(self.process.pid):
             try:
                 with open(f"/proc/{pid}/comm") as file:
                     if file.read().strip() == "towpath-agent":

@@ -234,8 +234,8 @@ inline LookupOptions options_for(const DnsServer& server, const std::string& hos
   return out;
 }
 
-Result resolved(const LookupOptions& options, const std::string& name, Family family = Family::any,
-inline                 bool like_host = false) {
+inline Result resolved(const LookupOptions& options, const std::string& name, Family family = Family::any,
+                       bool like_host = false) {
   Loop loop;
   Lookup lookup(&loop.loop, options);
   Result result;
