@@ -109,7 +109,7 @@ Agent::~Agent() {
 
 bool Agent::any_asker_alive() {
   std::erase_if(askers_, [](pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; });
-  return !askers_.empty();
+  return !askers_.empty() || !relays_.empty();
 }
 
 void Agent::sweep() {

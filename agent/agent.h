@@ -28,7 +28,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
                                                     const Log& log, std::string& why);
   ~Agent();
 
-  // Has any process that ever asked not ended yet?
+  // Has any process that ever asked not ended yet, or any that inherited a relayed tunnel?
   [[nodiscard]] bool any_asker_alive();
 
  private:
@@ -52,6 +52,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls) override;
   void on_proxy_found(const std::vector<Endpoint>& endpoints) override;
   void on_verdict(Attempt& attempt, SocketState state, const Error& error) override;
+  void on_let_go(const Attempt& attempt) override { page_.let_go(attempt.order().ask.cookie); }
   Endpoint closed_port(int domain, bool v6_only) override;
   int death_bell() override { return bell_.ear(); }
   // Answerer, for those who watch

@@ -399,6 +399,7 @@ void Attempt::finish(SocketState state, const Error& error) {
   host_.on_verdict(*this, state, error);
   registrations_.release(order_.socket.get());
   order_.socket.reset();
+  host_.on_let_go(*this);
   tls_.reset();
   own_.reset();
   if (caller != nullptr) caller->answer(wire::Answer::done, errno_of(error));

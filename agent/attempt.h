@@ -51,6 +51,8 @@ class AttemptHost {
   // Addresses of a proxy: connecting to them at its port is always direct.
   virtual void on_proxy_found(const std::vector<Endpoint>& endpoints) = 0;
   virtual void on_verdict(Attempt& attempt, SocketState state, const Error& error) = 0;
+  // The agent's copy of the socket is closed.
+  virtual void on_let_go(const Attempt& attempt) = 0;
   // A port of this host where nobody listens, for the family; none when the family is not there.
   virtual Endpoint closed_port(int domain, bool v6_only) = 0;
   // DeathBell's ear, -1 when there is none.

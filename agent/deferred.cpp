@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 namespace towpath {
 
@@ -43,10 +44,8 @@ epoll_event event_of(const wire::Registration& wanted) noexcept {
 
 bool is_epoll_set(int fd) noexcept {
   // Deleting what is not in a set gives ENOENT; a descriptor that is no set gives EINVAL.
-  int pipe_ends[2];
-  if (pipe2(pipe_ends, O_CLOEXEC) != 0) return false;
-  const UniqueFd in(pipe_ends[0]), out(pipe_ends[1]);
-  return epoll_ctl(fd, EPOLL_CTL_DEL, in.get(), nullptr) == -1 && errno == ENOENT;
+  static const UniqueFd nowhere_registered(eventfd(0, EFD_CLOEXEC));
+  return epoll_ctl(fd, EPOLL_CTL_DEL, nowhere_registered.get(), nullptr) == -1 && errno == ENOENT;
 }
 
 DeferredRegistrations::Entry* DeferredRegistrations::find(pid_t pid, const wire::Registration& key) noexcept {

@@ -3,6 +3,9 @@
 #include <cstdio>
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/unique_fd.h"
@@ -18,6 +21,28 @@ bool plain(std::string_view value) noexcept {
   for (const char c : value)
     if (c <= ' ' || c > '~' || c == '"' || c == '=' || c == '\\') return false;
   return true;
+}
+
+// The very description that the process writes to, where we may have it: a file opened anew would have a position of
+// its own, and what the program writes next would overwrite our line.
+UniqueFd standard_error_of(int pid) noexcept {
+  const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  UniqueFd out(process ? static_cast<int>(syscall(SYS_pidfd_getfd, process.get(), 2, 0)) : -1);
+  if (out) return out;
+  char path[32];
+  std::snprintf(path, sizeof path, "/proc/%d/fd/2", pid);
+  out.reset(open(path, O_WRONLY | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
+  return out;
+}
+
+// The program's own pipe may block: a full one must not stop the agent. A server started by inetd has its client there.
+bool can_be_written(int fd) noexcept {
+  int domain = AF_UNIX;
+  socklen_t size = sizeof domain;
+  getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size);
+  if (domain != AF_UNIX) return false;
+  pollfd watched{fd, POLLOUT, 0};
+  return poll(&watched, 1, 0) == 1 && (watched.revents & POLLOUT) != 0;
 }
 
 void append_quoted(std::string& to, std::string_view value) {
@@ -50,10 +75,9 @@ std::optional<Level> parse_level(std::string_view text) noexcept {
 void Log::write(std::string_view line, int pid) const noexcept {
   UniqueFd theirs;
   if (follows_askers_ && pid != 0) {
-    char path[32];
-    std::snprintf(path, sizeof path, "/proc/%d/fd/2", pid);
-    theirs.reset(open(path, O_WRONLY | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
+    theirs = standard_error_of(pid);
   }
+  if (theirs && !can_be_written(theirs.get())) return;
   // A log that is full or gone must not stop anything: the result is of no use to anybody.
   [[maybe_unused]] const auto written = ::write(theirs ? theirs.get() : fd_, line.data(), line.size());
 }

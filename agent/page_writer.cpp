@@ -41,6 +41,7 @@ std::optional<PageWriter> PageWriter::adopt(int memfd, std::string& why) {
   if (page.magic == page_magic && page.version == page_version) {
     std::uint32_t lost = 0;
     for (PageEntry& entry : page.entries) {
+      entry.held.store(0);
       if (entry.cookie.load() == 0 || !counted(entry.state.load())) continue;
       entry.error.store(ENETDOWN);
       entry.state.store(SocketState::lost, std::memory_order_release);
@@ -79,10 +80,12 @@ PageEntry* PageWriter::free_entry(std::uint64_t cookie) noexcept {
   return nullptr;
 }
 
-void PageWriter::set_state(PageEntry& entry, SocketState state) noexcept {
-  const bool was = counted(entry.state.load(std::memory_order_relaxed)), is = counted(state);
+void PageWriter::set_state(PageEntry& entry, SocketState state, bool held) noexcept {
+  const bool was = counted(entry.state.load(std::memory_order_relaxed)) || entry.held.load(std::memory_order_relaxed) != 0;
+  const bool is = counted(state) || held;
   // The counter covers the state: raised before, lowered after.
   if (is && !was) page_->pending.fetch_add(1, std::memory_order_release);
+  entry.held.store(held ? 1 : 0, std::memory_order_release);
   entry.state.store(state, std::memory_order_release);
   if (was && !is) page_->pending.fetch_sub(1, std::memory_order_release);
 }
@@ -143,7 +146,12 @@ void PageWriter::finish(std::uint64_t cookie, SocketState state, int error) noex
   PageEntry* entry = find(cookie);
   if (entry == nullptr) return;
   entry->error.store(error, std::memory_order_relaxed);
-  set_state(*entry, state);
+  set_state(*entry, state, true);
+}
+
+void PageWriter::let_go(std::uint64_t cookie) noexcept {
+  PageEntry* entry = find(cookie);
+  if (entry != nullptr) set_state(*entry, entry->state.load(std::memory_order_relaxed));
 }
 
 void PageWriter::forget(std::uint64_t cookie) noexcept {

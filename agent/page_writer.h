@@ -35,7 +35,10 @@ class PageWriter {
   [[nodiscard]] bool note(std::uint64_t cookie, SocketState state, const Endpoint& target);
   // The socket is in a handshake from now on. False: no room beside that many open tunnels.
   [[nodiscard]] bool begin(std::uint64_t cookie, const Endpoint& target);
+  // The verdict; the socket is still held.
   void finish(std::uint64_t cookie, SocketState state, int error) noexcept;
+  // The agent has closed its copy of the socket.
+  void let_go(std::uint64_t cookie) noexcept;
   // The socket is none of our business (any more).
   void forget(std::uint64_t cookie) noexcept;
 
@@ -48,7 +51,7 @@ class PageWriter {
   PageEntry* find(std::uint64_t cookie) noexcept;
   PageEntry* free_entry(std::uint64_t cookie) noexcept;
   void forget_closed();
-  void set_state(PageEntry& entry, SocketState state) noexcept;
+  void set_state(PageEntry& entry, SocketState state, bool held = false) noexcept;
 
   Page* page_ = nullptr;
   UniqueFd reader_;

@@ -1,9 +1,17 @@
+#include <algorithm>
+#include <charconv>
 #include <csignal>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
 #include <string>
 
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -16,28 +24,47 @@ namespace towpath {
 namespace {
 
 constexpr int ready_number = 3;  // preload/standalone.cpp puts it there
-constexpr std::uint64_t idle_check_ms = 5000, idle_end_ms = 60000;
+constexpr std::uint64_t longest_idle_check_ms = 5000;
+constexpr int most_attempts = 200;  // at the name, 10 ms apart
 
-// Ends the loop when nobody who ever asked has been alive for a minute.
+// TOWPATH_IDLE_SECONDS: how long an agent without askers stays.
+std::uint64_t idle_end_ms() {
+  const char* text = std::getenv("TOWPATH_IDLE_SECONDS");
+  std::uint64_t seconds = 60;
+  if (text != nullptr) std::from_chars(text, text + std::strlen(text), seconds);
+  return std::min<std::uint64_t>(seconds, 86400) * 1000;
+}
+
+// Ends the loop when nobody who ever asked has been alive, and no relay has run, for that time.
 class IdleWatch {
  public:
-  IdleWatch(uv_loop_t* loop, Agent& agent) : loop_(loop), agent_(agent), busy_at_(uv_now(loop)) {
+  IdleWatch(uv_loop_t* loop, Agent& agent) : loop_(loop), agent_(agent), end_ms_(idle_end_ms()), busy_at_(uv_now(loop)) {
+    const std::uint64_t check_ms = std::clamp<std::uint64_t>(end_ms_ / 4, 50, longest_idle_check_ms);
     timer_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(loop_, handle); });
     uv_timer_start(
-        timer_.get(), [](uv_timer_t* handle) { static_cast<IdleWatch*>(handle->data)->look(); }, idle_check_ms,
-        idle_check_ms);
+        timer_.get(), [](uv_timer_t* handle) { static_cast<IdleWatch*>(handle->data)->look(); }, check_ms, check_ms);
   }
 
  private:
   void look() {
     if (agent_.any_asker_alive()) busy_at_ = uv_now(loop_);
-    else if (uv_now(loop_) - busy_at_ >= idle_end_ms) uv_stop(loop_);
+    else if (uv_now(loop_) - busy_at_ >= end_ms_) uv_stop(loop_);
   }
   uv_loop_t* loop_;
   Agent& agent_;
-  std::uint64_t busy_at_;
+  std::uint64_t end_ms_, busy_at_;
   UvTimer timer_;
 };
+
+// Does somebody listen there by now? Between bind and listen, and while an agent ends, the name is taken and nobody does.
+bool somebody_listens(const std::string& name) {
+  const UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path + 1, name.data(), name.size());
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  return fd && connect(fd.get(), reinterpret_cast<sockaddr*>(&address), size) == 0;
+}
 
 // In the new session: the agent proper. `ready` gets a byte when it listens.
 int run_standalone(std::shared_ptr<const Policy> policy, Kept& kept, const Log& log, UniqueFd ready) {
@@ -66,6 +93,7 @@ int serve_standalone(std::shared_ptr<const Policy> policy, const std::string& na
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   UniqueFd ready(ready_number);
+  close_all_but(log.fd() > ready_number ? std::vector<int>{ready_number, log.fd()} : std::vector<int>{ready_number});
   if (fcntl(ready.get(), F_SETFD, FD_CLOEXEC) != 0) return 1;
   setsid();
   if (chdir("/") != 0) return 1;
@@ -73,14 +101,19 @@ int serve_standalone(std::shared_ptr<const Policy> policy, const std::string& na
   prctl(PR_SET_NAME, "towpath-agent");
   raise_descriptor_limit();
   std::string why;
-  bool taken = false;
-  // Listening begins in this process: askers look whose process it is.
-  auto kept = Kept::create(*policy, why, name, &taken);
-  if (!kept) {
+  std::optional<Kept> kept;
+  for (int attempt = 0; !kept; ++attempt) {
+    bool taken = false;
+    // Listening begins in this process: askers look whose process it is.
+    kept = Kept::create(*policy, why, name, &taken);
+    if (kept) break;
     // Somebody was faster: as good as our own.
-    if (taken) return write(ready.get(), "r", 1) == 1 ? 0 : 1;
-    LogLine(log, Level::error, "agent_failed").add("reason", why);
-    return 1;
+    if (taken && somebody_listens(name)) return write(ready.get(), "r", 1) == 1 ? 0 : 1;
+    if (!taken || attempt == most_attempts) {
+      LogLine(log, Level::error, "agent_failed").add("reason", why);
+      return 1;
+    }
+    usleep(10'000);
   }
   return run_standalone(std::move(policy), *kept, log, std::move(ready));
 }

@@ -138,7 +138,10 @@ void run_agent_process(AgentProcess setup) {
     if (program == 0) become_program(*setup.program, setup.go.get());
     setup.go.reset();
   }
-  setpgid(0, 0);
+  // Out of the terminal's reach. A group of our own would do for that, but in P's session it would keep the program's
+  // group from being orphaned: Ctrl-Z would stop a program that nobody can continue, and the death of an agent would
+  // send SIGHUP to a stopped job.
+  setsid();
   ignore_signals();
   prctl(PR_SET_NAME, "towpath-agent");
   close_all_but({setup.kept->control.get(), setup.kept->names.get(), setup.kept->page.get(),

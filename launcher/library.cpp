@@ -24,7 +24,7 @@ std::string absolute(const std::string& path) {
   return out;
 }
 
-// The directory of this executable; without /proc it is the name that it was started by.
+// The directory of this executable with a slash at its end; without /proc it is the name that it was started by.
 std::string own_directory() {
   char self[PATH_MAX];
   const ssize_t size = readlink("/proc/self/exe", self, sizeof self);
@@ -33,7 +33,7 @@ std::string own_directory() {
   else if (const auto* started = reinterpret_cast<const char*>(getauxval(AT_EXECFN)); started != nullptr)
     path = absolute(started);
   const auto slash = path.rfind('/');
-  return slash == path.npos ? std::string() : path.substr(0, slash);
+  return slash == path.npos ? std::string() : path.substr(0, slash + 1);
 }
 
 // Why the loader would not take it, "" when it would.
@@ -60,7 +60,7 @@ std::string find_library(std::string& why) {
       return {};
     }
   } else if (const std::string directory = own_directory(); !directory.empty()) {
-    for (const char* each : {"/libtowpath.so", "/../lib/libtowpath.so"})
+    for (const char* each : {"libtowpath.so", "../lib/libtowpath.so"})
       if (found.empty()) found = absolute(directory + each);
   }
   if (found.empty()) {

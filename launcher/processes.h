@@ -1,7 +1,7 @@
 // The three processes of `towpath run`.
 //
 //   P  what the user started: signals, job control, exit status, reaping as PID 1; keeps what survives an agent
-//   A  the agent: own process group, same session (the terminal's keys do not reach it), parent of C
+//   A  the agent: in a session of its own (the terminal's keys do not reach it), parent of C
 //   C  the program, in P's process group
 //
 // A is C's ancestor because Yama's ptrace_scope=1 lets only ancestors look into a process. Both P and A are child

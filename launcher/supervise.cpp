@@ -188,8 +188,9 @@ class Supervisor {
       restarts_since_ = now.tv_sec;
       restarts_ = 0;
     }
-    if (++restarts_ > most_restarts || !start_agent(nullptr, {}))
-      LogLine(*log_, Level::error, "agent_given_up").add("hint", "tunnelled connects fail from now on; report this");
+    if (++restarts_ <= most_restarts && start_agent(nullptr, {})) return;
+    LogLine(*log_, Level::error, "agent_given_up").add("hint", "tunnelled connects fail from now on; report this");
+    kept_->control.reset();  // asks fail instead of waiting for somebody who never comes
   }
 
   void end(int status, int signal) {

@@ -32,11 +32,11 @@ int open_connection() noexcept {
     if (higher < 0) return -1;
     fd = higher;
   }
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path + 1, agent.name, agent.name_size);
-  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + agent.name_size);
   const auto connect = [&] {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path + 1, agent.name, agent.name_size);
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + agent.name_size);
     long result;
     do {
       result = sys::call(SYS_connect, fd, &address, size);
@@ -44,8 +44,10 @@ int open_connection() noexcept {
     return result == 0;
   };
   bool connected = connect();
+  if (!connected && other_agent_address(agent)) connected = connect();
   if (!connected && agent.standalone && start_agent({agent.name, agent.name_size})) connected = connect();
-  if (connected && (!agent.standalone || recognise_agent(static_cast<int>(fd)))) return static_cast<int>(fd);
+  if (connected && (!agent.standalone || recognise_agent(static_cast<int>(fd), agent.user))) return static_cast<int>(fd);
+  if (connected) complain_once("another user's process has taken the agent's place", "no connection is made");
   sys::call(SYS_close, fd);
   return -1;
 }

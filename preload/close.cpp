@@ -10,17 +10,17 @@
 using namespace towpath;
 
 TOWPATH_EXPORT int close(int fd) {
-  if (pending_socket(fd) != nullptr) closing_socket(fd);
+  if (agent_holds(fd)) closing_socket(fd);
   return real().close(fd);
 }
 
 TOWPATH_EXPORT int dup2(int from, int to) noexcept {
-  if (from != to && pending_socket(to) != nullptr) closing_socket(to);
+  if (from != to && agent_holds(to)) closing_socket(to);
   return real().dup2(from, to);
 }
 
 TOWPATH_EXPORT int dup3(int from, int to, int flags) noexcept {
-  if (from != to && pending_socket(to) != nullptr) closing_socket(to);
+  if (from != to && agent_holds(to)) closing_socket(to);
   return real().dup3(from, to, flags);
 }
 

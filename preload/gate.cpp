@@ -50,7 +50,7 @@ void closing_range(unsigned first, unsigned last) noexcept {
   const long directory = sys::call(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory < 0) {
     for (unsigned fd = first; fd <= last && fd < limit.rlim_cur; ++fd)
-      if (pending_socket(static_cast<int>(fd)) != nullptr) closing_socket(static_cast<int>(fd));
+      if (agent_holds(static_cast<int>(fd))) closing_socket(static_cast<int>(fd));
     return;
   }
   alignas(8) char entries[4096];
@@ -63,7 +63,7 @@ void closing_range(unsigned first, unsigned last) noexcept {
       const char* digit = entries + at + 19;
       const bool number = *digit >= '0' && *digit <= '9';
       for (; *digit >= '0' && *digit <= '9'; ++digit) fd = fd * 10 + static_cast<unsigned>(*digit - '0');
-      if (number && fd >= first && fd <= last && pending_socket(static_cast<int>(fd)) != nullptr)
+      if (number && fd >= first && fd <= last && agent_holds(static_cast<int>(fd)))
         closing_socket(static_cast<int>(fd));
       at += length;
     }

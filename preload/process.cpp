@@ -205,6 +205,13 @@ const PageEntry* pending_socket(int fd) noexcept {
   return entry != nullptr && state_of(*entry) == SocketState::pending ? entry : nullptr;
 }
 
+bool agent_holds(int fd) noexcept {
+  if (!anything_pending()) return false;
+  const PageEntry* entry = known_socket_entry(cookie_of(fd));
+  return entry != nullptr &&
+         (state_of(*entry) == SocketState::pending || entry->held.load(std::memory_order_acquire) != 0);
+}
+
 bool readable(const void* from, std::size_t size) noexcept {
   // rt_sigprocmask with an impossible `how` copies eight bytes in and changes nothing: EINVAL or EFAULT.
   constexpr int impossible = 99;

@@ -56,6 +56,9 @@ std::uint64_t cookie_of(int fd) noexcept;
 // The page's entry when `fd` is a socket in a handshake, or in one that ended with its agent.
 const PageEntry* gated_socket(int fd) noexcept;
 
+// `fd` is a socket that the agent has a copy of, so that a close is its business, too.
+bool agent_holds(int fd) noexcept;
+
 // The page's entry when `fd` is a socket in a handshake.
 const PageEntry* pending_socket(int fd) noexcept;
 

@@ -31,7 +31,9 @@ const Real& real() noexcept {
   if (!bound.load(std::memory_order_acquire)) {
 #define HOOK(name) bind(table.name, #name);
 #define HOOK_GLIBC(name) HOOK(name)
+#define HOOK_LATE(name)
 #include "preload/hooks.def"
+#undef HOOK_LATE
 #undef HOOK_GLIBC
 #undef HOOK
     bound.store(true, std::memory_order_release);
@@ -40,5 +42,7 @@ const Real& real() noexcept {
 }
 
 void* libc_symbol(const char* name) noexcept { return dlsym(RTLD_DEFAULT, name); }
+
+void* next_symbol(const char* name) noexcept { return dlsym(RTLD_NEXT, name); }
 
 }  // namespace towpath

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
-#include <resolv.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
@@ -22,15 +21,6 @@ ssize_t __read_chk(int fd, void* to, size_t size, size_t room);
 ssize_t __recv_chk(int fd, void* to, size_t size, size_t room, int flags);
 ssize_t __recvfrom_chk(int fd, void* to, size_t size, size_t room, int flags, sockaddr* from, socklen_t* from_size);
 int __poll_chk(pollfd* fds, nfds_t count, int timeout, size_t room);
-int __res_query(const char* name, int klass, int type, unsigned char* out, int room) noexcept;
-int __res_search(const char* name, int klass, int type, unsigned char* out, int room) noexcept;
-int __res_querydomain(const char* name, const char* domain, int klass, int type, unsigned char* out, int room) noexcept;
-int __res_send(const unsigned char* query, int size, unsigned char* out, int room) noexcept;
-int __res_nquery(res_state state, const char* name, int klass, int type, unsigned char* out, int room) noexcept;
-int __res_nsearch(res_state state, const char* name, int klass, int type, unsigned char* out, int room) noexcept;
-int __res_nquerydomain(res_state state, const char* name, const char* domain, int klass, int type, unsigned char* out,
-                       int room) noexcept;
-int __res_nsend(res_state state, const unsigned char* query, int size, unsigned char* out, int room) noexcept;
 int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, size_t room);
 }
 
@@ -39,7 +29,9 @@ namespace towpath {
 struct Real {
 #define HOOK(name) decltype(&::name) name;
 #define HOOK_GLIBC(name) HOOK(name)
+#define HOOK_LATE(name)
 #include "preload/hooks.def"
+#undef HOOK_LATE
 #undef HOOK_GLIBC
 #undef HOOK
 };
@@ -49,6 +41,8 @@ const Real& real() noexcept;
 
 // Any other function of the program's libc, null when it has none of that name.
 void* libc_symbol(const char* name) noexcept;
+// What stands behind a hook that is bound late.
+void* next_symbol(const char* name) noexcept;
 
 }  // namespace towpath
 

@@ -138,48 +138,52 @@ std::span<const std::byte> bytes(const unsigned char* from, int size) noexcept {
 }  // namespace
 
 // A libc has the plain names, or those with underscores, or both: whatever the program was linked to, it finds ours.
-#define OTHERWISE(call, ...)                                              \
-  if (!active()) {                                                        \
-    if (real().call != nullptr) return real().call(__VA_ARGS__);          \
-    if (real().__##call != nullptr) return real().__##call(__VA_ARGS__);  \
-    return fail(NETDB_INTERNAL);                                          \
-  }
+template <class... Args>
+int libc_call(const char* name, Args... args) noexcept {
+  using Function = int (*)(Args...);
+  auto function = reinterpret_cast<Function>(next_symbol(name));
+  if (function == nullptr) function = reinterpret_cast<Function>(next_symbol(name + 2));
+  return function != nullptr ? function(args...) : fail(NETDB_INTERNAL);
+}
+
+#define OTHERWISE(call, ...) \
+  if (!active()) return libc_call("__" #call, __VA_ARGS__)
 
 TOWPATH_EXPORT int res_query(const char* name, int klass, int type, unsigned char* out, int room) noexcept {
-  OTHERWISE(res_query, name, klass, type, out, room)
+  OTHERWISE(res_query, name, klass, type, out, room);
   return ask_name(name, klass, type, out, room);
 }
 TOWPATH_EXPORT int res_search(const char* name, int klass, int type, unsigned char* out, int room) noexcept {
-  OTHERWISE(res_search, name, klass, type, out, room)
+  OTHERWISE(res_search, name, klass, type, out, room);
   return search(thread_state(), name, klass, type, out, room);
 }
 TOWPATH_EXPORT int res_querydomain(const char* name, const char* domain, int klass, int type, unsigned char* out,
                                    int room) noexcept {
-  OTHERWISE(res_querydomain, name, domain, klass, type, out, room)
+  OTHERWISE(res_querydomain, name, domain, klass, type, out, room);
   return ask_in_domain(name, domain != nullptr ? domain : "", klass, type, out, room);
 }
 TOWPATH_EXPORT int res_send(const unsigned char* query, int size, unsigned char* out, int room) noexcept {
-  OTHERWISE(res_send, query, size, out, room)
+  OTHERWISE(res_send, query, size, out, room);
   return exchange(bytes(query, size), out, room);
 }
 TOWPATH_EXPORT int res_nquery(res_state state, const char* name, int klass, int type, unsigned char* out,
                               int room) noexcept {
-  OTHERWISE(res_nquery, state, name, klass, type, out, room)
+  OTHERWISE(res_nquery, state, name, klass, type, out, room);
   return noted(state, ask_name(name, klass, type, out, room));
 }
 TOWPATH_EXPORT int res_nsearch(res_state state, const char* name, int klass, int type, unsigned char* out,
                                int room) noexcept {
-  OTHERWISE(res_nsearch, state, name, klass, type, out, room)
+  OTHERWISE(res_nsearch, state, name, klass, type, out, room);
   return noted(state, search(state, name, klass, type, out, room));
 }
 TOWPATH_EXPORT int res_nquerydomain(res_state state, const char* name, const char* domain, int klass, int type,
                                     unsigned char* out, int room) noexcept {
-  OTHERWISE(res_nquerydomain, state, name, domain, klass, type, out, room)
+  OTHERWISE(res_nquerydomain, state, name, domain, klass, type, out, room);
   return noted(state, ask_in_domain(name, domain != nullptr ? domain : "", klass, type, out, room));
 }
 TOWPATH_EXPORT int res_nsend(res_state state, const unsigned char* query, int size, unsigned char* out,
                              int room) noexcept {
-  OTHERWISE(res_nsend, state, query, size, out, room)
+  OTHERWISE(res_nsend, state, query, size, out, room);
   return exchange(bytes(query, size), out, room);
 }
 

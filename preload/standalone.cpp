@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -99,7 +100,7 @@ struct Launch {
   const char* const* paths;
   const char* name;
   int ready;            // the writing end of a pipe
-  int error = 0;        // why the last path could not be executed; children that share our memory tell us so
+  int error = 0;        // why no path could be executed; children that share our memory tell us so
 };
 
 constexpr int ready_number = 3;  // where `towpath agent --standalone` finds it
@@ -113,12 +114,14 @@ constexpr int patience_ms = 20000;
   if (launch.ready != ready_number) sys::call(SYS_dup3, launch.ready, ready_number, 0);
   else sys::call(SYS_fcntl, ready_number, F_SETFD, 0);
   sys::call(SYS_close_range, ready_number + 1, ~0u, 0);
+  int error = 0;
   for (const char* const* path = launch.paths; *path != nullptr; ++path) {
     const char* const arguments[] = {"towpath", "agent", "--standalone", launch.name, nullptr};
-    const long error = sys::call(SYS_execve, *path, arguments, saved);
+    const int failure = -static_cast<int>(sys::call(SYS_execve, *path, arguments, saved));
     // What is there and cannot be executed says more than a place where nothing is.
-    if (launch.error == 0 || launch.error == ENOENT) launch.error = static_cast<int>(-error);
+    if (error == 0 || error == ENOENT) error = failure;
   }
+  launch.error = error;
   for (;;) sys::call(SYS_exit_group, 127);
 }
 
@@ -255,6 +258,11 @@ void complain_once(std::string_view what, std::string_view why) noexcept {
   } standard_error{2, 4, 0};
   constexpr short can_be_written = 4;
   const timespec now{};
+  // A server that inetd started has its client there.
+  int domain = AF_UNIX;
+  socklen_t domain_size = sizeof domain;
+  sys::call(SYS_getsockopt, 2, SOL_SOCKET, SO_DOMAIN, &domain, &domain_size);
+  if (domain != AF_UNIX) return;
   if (sys::call(SYS_ppoll, &standard_error, 1, &now, 0, 8) == 1 && standard_error.revents == can_be_written)
     sys::call(SYS_write, 2, line, size);
 }

@@ -36,7 +36,10 @@ struct PageEntry {
   std::uint8_t address[16];  // what the program asked for, as getpeername shows it; 4 or 16 bytes
   std::uint16_t port;
   std::uint8_t address_size;
-  std::uint8_t unused[13];
+  // The verdict is known and the agent has not let go of the socket yet: a close by the program would not be the last
+  // one, and epoll would go on reporting the closed socket.
+  std::atomic<std::uint8_t> held;
+  std::uint8_t unused[12];
 };
 static_assert(sizeof(PageEntry) == 48);
 
@@ -55,7 +58,7 @@ static_assert(sizeof(DnsDoor) == 28);
 struct Page {
   std::uint32_t magic;
   std::uint32_t version;
-  std::atomic<std::uint32_t> pending;  // entries in state pending or lost: 0 keeps every hook out of the way
+  std::atomic<std::uint32_t> pending;  // entries in state pending or lost, or held: 0 keeps every hook out of the way
   std::uint32_t synthetic_v4;          // host order
   std::uint32_t synthetic_v4_bits;
   std::uint8_t synthetic_v6[8];        // a /64

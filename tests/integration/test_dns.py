@@ -5,49 +5,12 @@ import os
 import re
 import socket
 import struct
+import threading
 
-from lab import netns, proc
-from lab.case import PROBES, LabCase, main
+from lab import netns
+from lab.asking import EXEMPT, NAME, PUBLIC, SYNTHETIC, DnsCase
+from lab.case import PROBES, main
 from lab.dns import Dns
-from lab.origin import Origin
-from lab.proxy import Proxy
-
-NAME = "tunnelled.example"
-EXEMPT = "inside.exempt.example"
-SERVERS = ("127.0.0.1",)
-PUBLIC = "192.0.2.53"  # nobody is there: a question that reaches the wire is a packet at the default route
-SYNTHETIC = r"198\.1[89]\.\d+\.\d+"
-
-# argv: server port name type [connect]; prints rcode, addresses, the source of the answer, the peer
-ASK = r"""
-import socket, struct, sys
-server, port, name, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-connected = len(sys.argv) > 5
-family = socket.AF_INET6 if ":" in server else socket.AF_INET
-query = struct.pack("!HHHHHH", 0x4242, 0x0100, 1, 0, 0, 0) + b"".join(
-    bytes([len(label)]) + label.encode() for label in name.split(".") if label) + b"\0" + struct.pack("!HH", kind, 1)
-s = socket.socket(family, socket.SOCK_DGRAM)
-s.settimeout(5)
-if connected:
-    s.connect((server, port))
-    print("peer", *s.getpeername()[:2])
-    s.send(query)
-else:
-    s.sendto(query, (server, port))
-reply, source = s.recvfrom(4096)
-assert reply[:2] == query[:2] and reply[12:len(query)] == query[12:], reply
-print("source", *source[:2])
-print("rcode", reply[3] & 15)
-at = len(query)
-for _ in range(struct.unpack_from("!H", reply, 6)[0]):
-    at += 2
-    found, _, _, size = struct.unpack_from("!HHIH", reply, at)
-    at += 10
-    data = reply[at:at + size]
-    at += size
-    print("record", found, socket.inet_ntop(socket.AF_INET6 if size == 16 else socket.AF_INET, data)
-          if found in (1, 28) else data.hex())
-"""
 
 NODE = r"""
 const dns = require("dns")
@@ -71,46 +34,6 @@ const show = (what, promise) => promise.then(found => console.log(what, JSON.str
   }
 })()
 """
-
-
-class TextDns(Dns):
-    """Also knows TXT, and names whose answer does not fit into a datagram."""
-
-    def _answer(self, query):
-        reply = super()._answer(query)
-        name, kind = self.queries[-1]
-        if reply and kind == "16" and name in self.records:
-            end = query.index(b"\0", 12) + 5
-            text = f"text of {name}".encode()
-            record = struct.pack("!HHHIH", 0xC00C, 16, 1, 60, len(text) + 1) + bytes([len(text)]) + text
-            reply = query[:2] + struct.pack("!HHHHH", 0x8180, 1, 1, 0, 0) + query[12:end] + record
-        return reply
-
-
-class DnsCase(LabCase):
-    records = {EXEMPT: ["127.0.0.81", "2001:db8::81"], "text.exempt.example": ["127.0.0.82"]}
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.dns.stop()
-        cls.dns = cls.start(TextDns(cls.records))
-        cls.origin = cls.start(Origin("127.0.0.80"))
-        cls.proxy = cls.start(Proxy(names={NAME: ("127.0.0.80", cls.origin.port)}))
-
-    def setUp(self):
-        super().setUp()
-        self.proxy_values(self.proxy.url, exempt="exempt.example")
-
-    def ask(self, server, name, kind=1, *more, port=53, run=None, code=0):
-        command = ("/usr/bin/python3", "-c", ASK, server, port, name, kind, *more)
-        return self.assert_ran((run or self.towpath)(*map(str, command)), code).out
-
-    def dig(self, *arguments, code=0):
-        return self.assert_ran(self.towpath(self.need("dig"), "+time=3", "+tries=1", *arguments), code).out
-
-    def assert_not_asked(self, name=NAME):
-        self.assertFalse(self.dns.asked(name), "the question reached the name server")
 
 
 class RawSockets(DnsCase):
@@ -293,216 +216,54 @@ class SearchDomains(DnsCase):
         self.assert_not_asked()
 
 
-class Strangers(DnsCase):
-    """The name service of a tree answers its own tree, and survives everybody."""
+class LongAnswers(DnsCase):
+    """A name server whose UDP answers are cut off."""
 
-    SLEEPER = ASK + "\nimport time\nprint('ready', flush=True)\ntime.sleep(60)\n"
+    def setUp(self):
+        super().setUp()
+        self.asked = []
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.3", 53))
+        self.tcp = socket.create_server(("127.0.0.3", 53))
+        self.addCleanup(self.udp.close)
+        self.addCleanup(self.tcp.close)
+        self.addCleanup(self.tcp.shutdown, socket.SHUT_RDWR)
+        threading.Thread(target=self.serve_udp, daemon=True).start()
+        threading.Thread(target=self.serve_tcp, daemon=True).start()
+        self.addCleanup(netns.resolv_conf)
+        netns.resolv_conf("nameserver 127.0.0.4\nnameserver 127.0.0.3\n")  # nobody at the first
 
-    def doors(self):
-        """The name service's ports: every UDP and TCP port on 127.0.0.1 but those of the lab."""
-        found = {}
-        for kind in ("udp", "tcp"):
-            with open(f"/proc/self/net/{kind}") as table:
-                rows = [line.split() for line in table.readlines()[1:]]
-            found[kind] = {int(row[1].split(":")[1], 16) for row in rows
-                           if row[1].startswith("0100007F:") and (kind == "udp" or row[3] == "0A")}
-        return found["udp"], found["tcp"]
-
-    def sleeper(self):
-        from lab.case import TOWPATH
-        before = self.doors()
-        tcp = ASK.replace("reply, source = s", "t = socket.create_connection((server, 53)); t.close()\nreply, source = s")
-        self.spawn("sleeper", TOWPATH, "run", "-c", self.config, "--", "/usr/bin/python3", "-c",
-                   self.SLEEPER.replace(ASK, tcp), PUBLIC, "53", NAME, "1").wait_line("^ready")
-        after = self.doors()
-        return [new - old for new, old in zip(after, before)]
-
-    def test_another_user_gets_no_answer(self):
-        udp, tcp = self.sleeper()
-        self.assertEqual(len(udp), 1)
-        self.assertEqual(len(tcp), 1)
-        program = """
-import socket, struct, sys
-query = struct.pack("!HHHHHH", 1, 0x100, 1, 0, 0, 0) + b"\\x06inside\\x06exempt\\x07example\\0\\0\\x01\\0\\x01"
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.settimeout(0.5)
-s.connect(("127.0.0.1", int(sys.argv[1])))
-s.send(query)
-try:
-    print("answered", s.recv(512))
-except TimeoutError:
-    print("silence")
-t = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
-try:
-    t.send(struct.pack("!H", len(query)) + query)
-    print("tcp", t.recv(512))
-except ConnectionError:
-    print("tcp", b"")
-"""
-        for user in ("65534", "0"):
-            out = self.assert_ran(self.bare("setpriv", "--reuid", user, "--clear-groups", "/usr/bin/python3", "-c", program,
-                                            *map(str, (*udp, *tcp)))).out
-            self.assertIn("silence", out)
-            self.assertIn("tcp b''", out)
-        self.assertFalse(self.dns.queries)
-
-    def test_hostile_packets(self):
-        program = ASK.replace("query = struct", """
-import random
-random.seed(7)
-def send(packet):
-    s.sendto(packet, (server, port))
-good = struct.pack("!HHHHHH", 1, 0x0100, 1, 0, 0, 0) + b"\\x01a\\x07example\\0\\0\\x01\\0\\x01"
-for cut in range(len(good)):
-    send(good[:cut])
-send(b"")
-send(good[:12] + b"\\xc0\\x0c" + good[-4:])
-send(good[:12] + b"\\xc0\\xff" + good[-4:])
-send(good[:12] + b"\\x3f" * 300)
-send(good[:2] + b"\\x81\\x80" + good[4:])
-send(good + b"x" * 60000)
-for _ in range(500):
-    packet = bytearray(good)
-    for _ in range(random.randrange(1, 6)):
-        packet[random.randrange(len(packet))] = random.randrange(256)
-    send(bytes(packet))
-    send(random.randbytes(random.randrange(600)))
-s.close()
-s = socket.socket(family, socket.SOCK_DGRAM)
-s.settimeout(5)
-query = struct""", 1)
-        out = self.assert_ran(self.towpath("/usr/bin/python3", "-c", program, PUBLIC, "53", NAME, "1")).out
-        self.assertRegex(out, f"record 1 {SYNTHETIC}")
-
-    def test_hostile_streams(self):
-        program = """
-import socket, struct
-good = struct.pack("!HHHHHH", 1, 0x0100, 1, 0, 0, 0) + b"\\x01a\\x07example\\0\\0\\x01\\0\\x01"
-framed = struct.pack("!H", len(good)) + good
-def answers(*parts, count):
-    s = socket.create_connection(("192.0.2.53", 53))
-    s.settimeout(5)
-    for part in parts:
-        s.sendall(part)
-    s.shutdown(socket.SHUT_WR)
-    data = b""
-    while part := s.recv(65536):
-        data += part
-    found = 0
-    while data:
-        size = struct.unpack_from("!H", data)[0]
-        data = data[2 + size:]
-        found += 1
-    assert found == count, (found, count)
-answers(framed, count=1)
-answers(*[framed[i:i + 1] for i in range(len(framed))], count=1)
-answers(framed * 100, count=100)
-answers(b"\\0\\0" * 10, framed, count=1)
-answers(framed, b"\\xff\\xff" + b"x" * 1000, count=1)
-answers(b"", count=0)
-print("all answered")
-"""
-        self.assertIn("all answered", self.assert_ran(self.towpath("/usr/bin/python3", "-c", program)).out)
-
-
-class Datagrams(DnsCase):
-    """UDP is not tunnelled: what must not leave fails, and programs that only look are not disturbed."""
-
-    SEND = """
-import errno, socket, sys
-def attempt(what, call):
-    try:
-        print(what, "ok", call())
-    except OSError as error:
-        print(what, errno.errorcode[error.errno])
-host, port = sys.argv[1], int(sys.argv[2])
-address = socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)[0][4]
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-attempt("connect", lambda: s.connect(address))
-attempt("peer", lambda: s.getpeername() == address)
-attempt("name", lambda: s.getsockname()[0])
-attempt("send", lambda: s.send(b"x"))
-attempt("write", lambda: __import__("os").write(s.fileno(), b"x"))
-attempt("sendmsg", lambda: s.sendmsg([b"x"]))
-t = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-attempt("sendto", lambda: t.sendto(b"x", address))
-attempt("sendmsg_to", lambda: t.sendmsg([b"x"], [], 0, address))
-if len(sys.argv) > 3:
-    s.connect(("127.0.0.1", int(sys.argv[3])))
-    s.settimeout(5)
-    attempt("again", lambda: (s.send(b"echo"), s.recv(100)))
-    t.settimeout(5)
-    attempt("here", lambda: (t.sendto(b"echo", ("127.0.0.1", int(sys.argv[3]))), t.recvfrom(100)[1]))
-"""
-
-    def run_send(self, host, *more):
-        out = self.assert_ran(self.towpath("/usr/bin/python3", "-c", self.SEND, host, "443", *map(str, more))).out
-        return dict(line.split(" ", 1) for line in out.splitlines())
-
-    def echo(self, address="127.0.0.1"):
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        server.bind((address, 0))
-        self.addCleanup(server.close)
-        import threading
-
-        def serve():
+    def serve_udp(self):
+        while True:
             try:
-                while True:
-                    data, peer = server.recvfrom(2048)
-                    server.sendto(data, peer)
+                query, peer = self.udp.recvfrom(4096)
             except OSError:
-                pass
-        threading.Thread(target=serve, daemon=True).start()
-        return server.getsockname()[1]
+                return
+            self.asked.append("udp")
+            end = query.index(b"\0", 12) + 5
+            self.udp.sendto(query[:2] + struct.pack("!HHHHH", 0x8380, 1, 0, 0, 0) + query[12:end], peer)
 
-    def assert_silenced(self, found):
-        self.assertEqual(found["connect"], "ok None")
-        self.assertEqual(found["peer"], "ok True")
-        self.assertEqual(found["name"], "ok 10.77.0.2")
-        for call in ("send", "write", "sendmsg", "sendto", "sendmsg_to"):
-            self.assertEqual(found[call], "ENETUNREACH", call)
+    def serve_tcp(self):
+        while True:
+            try:
+                client, _ = self.tcp.accept()
+            except OSError:
+                return
+            with client, client.makefile("rb") as stream:
+                query = stream.read(struct.unpack("!H", stream.read(2))[0])
+                self.asked.append("tcp")
+                end = query.index(b"\0", 12) + 5
+                record = struct.pack("!HHHIH", 0xC00C, 16, 1, 60, 201) + b"\xc8" + b"t" * 200
+                reply = query[:2] + struct.pack("!HHHHH", 0x8180, 1, 20, 0, 0) + query[12:end] + record * 20
+                framed = struct.pack("!H", len(reply)) + reply
+                client.sendall(framed[:1000])
+                client.sendall(framed[1000:])
 
-    def test_a_synthetic_address_can_be_connected_and_gets_nothing(self):
-        port = self.echo()
-        found = self.run_send(NAME, port)
-        self.assert_silenced(found)
-        self.assertIn("b'echo'", found["again"])
-        self.assertIn(str(port), found["here"])
-
-    def test_udp_allow_leaves_the_rest_alone(self):
-        netns.add_address("203.0.113.5/32")
-        port = self.echo("203.0.113.5")
-        program = self.SEND + """
-u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-u.settimeout(5)
-u.connect(address)
-u.send(b"echo")
-print("echo", u.recv(100))
-"""
-        out = self.assert_ran(self.towpath("/usr/bin/python3", "-c", program, "203.0.113.5", str(port))).out
-        self.assertIn("echo b'echo'", out)
-
-    def test_udp_block(self):
-        netns.add_address("203.0.113.6/32")
-        port = self.echo("203.0.113.6")
-        self.proxy_values(self.proxy.url, exempt="203.0.113.6", more="udp: block")
-        found = self.run_send("192.0.2.77", self.echo())
-        self.assert_silenced(found)
-        self.assertIn("b'echo'", found["again"])
-        program = """
-import socket, sys
-for _ in range(3):
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.settimeout(5)
-    s.sendto(b"echo", ("203.0.113.6", int(sys.argv[1])))
-    print(s.recv(10))
-    s.connect(("203.0.113.6", int(sys.argv[1])))
-    s.send(b"again")
-    print(s.recv(10))
-"""
-        out = self.assert_ran(self.towpath("/usr/bin/python3", "-c", program, str(port))).out
-        self.assertEqual(out.count("b'echo'"), 3)
-        self.assertEqual(out.count("b'again'"), 3)
+    def test_they_are_fetched_whole_and_the_next_server_is_asked(self):
+        out = self.dig("long.exempt.example", "TXT")
+        self.assertEqual(out.count("t" * 200), 20)
+        # dig sees the truncation and comes again by TCP, where the answer is fetched for it.
+        self.assertEqual(self.asked, ["udp", "udp", "tcp"])
 
 
 if __name__ == "__main__":

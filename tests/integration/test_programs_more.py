@@ -6,9 +6,9 @@ import os
 
 from lab import proc
 from lab.case import TOWPATH, LabCase, main
-from lab.names_probe import agent_of
 from lab.origin import Origin
 from lab.proxy import Proxy
+from lab.tree import agent_of
 
 NAME = "only-at-the-proxy.example"
 
@@ -76,7 +76,7 @@ class Nginx(LabCase):
         server.wait_listening(self.port)
         for number in range(3):
             self.assert_served(f"/plain/{number}")
-            proc.kill([agent_of(server)])
+            proc.kill([agent_of(server.pid)])
         self.assert_served("/plain/last")
         self.assertEqual(self.proxy.targets(), [f"{NAME}:80"] * 4)
         self.assertEqual(self.dns.queries, [])
@@ -89,7 +89,7 @@ class Nginx(LabCase):
         # At most one connection for each worker.
         tunnels = len(self.proxy.connections)
         self.assertLessEqual(tunnels, 2)
-        proc.kill([agent_of(server)])
+        proc.kill([agent_of(server.pid)])
         for number in range(20):
             self.assert_served(f"/kept/after-{number}")
         self.assertLessEqual(len(self.proxy.connections), 2)

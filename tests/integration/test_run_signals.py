@@ -95,19 +95,20 @@ class Forwarding(SignalCase):
     def test_a_signal_before_the_program_has_started(self):
         """strace holds the agent between the fork of the program and its release."""
         log = os.path.join(self.directory, "strace.log")
-        hold = ["strace", "-f", "-qq", "-o", log, "-e", "trace=setpgid", "-e", "inject=setpgid:delay_enter=1000000"]
+        hold = ["strace", "-f", "-qq", "-o", log, "-e", "trace=setsid", "-e", "inject=setsid:delay_enter=1000000"]
         probe = self.bare(*hold, "true")
         if probe.code != 0:
             self.skipTest(f"strace cannot hold a process here: {probe.err}")
         self.out = os.path.join(self.directory, "program.out")
         mask = signal.valid_signals() - {signal.SIGCHLD, signal.SIGCONT}  # what comes early waits for the program to look
 
-        def setup():
-            signal.pthread_sigmask(signal.SIG_BLOCK, mask)
+        block = f"import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, {set(map(int, mask))});" \
+                "os.execv(sys.argv[1], sys.argv[1:])"
         with open(self.out, "wb") as out:
-            strace = self.start_caller([*hold, *self.line(PYTHON, "-c", LISTENER)], setup=setup, stdout=out)
+            strace = self.start_caller([*hold, PYTHON, "-c", block, *self.line(PYTHON, "-c", LISTENER)], stdout=out)
         # strace -> P -> agent (still by P's name) -> program (likewise)
-        supervisor = proc.wait_until(lambda: next(iter(tree.children(strace.pid)), None), "P")
+        supervisor = proc.wait_until(lambda: next((pid for pid in tree.children(strace.pid)
+                                                   if tree.name(pid) == "towpath"), None), "P")
         program = proc.wait_until(lambda: next((grandchild for child in tree.children(supervisor)
                                                 for grandchild in tree.children(child)), None), "the forked program")
         sent = [signal.SIGUSR1, signal.SIGTERM] + [signal.SIGRTMIN + 3] * 3

@@ -11,7 +11,7 @@ import termios
 import threading
 
 from lab import netns, proc, proxy
-from lab.case import STANDARD_PATH, LabCase, main
+from lab.case import TOWPATH, LabCase, main
 from lab.client import MODES, client
 from lab.origin import RawOrigin
 from lab.tls import Authority, Front, Haproxy, Stunnel
@@ -32,12 +32,6 @@ def comm(pid):
             return file.read().strip()
     except OSError:
         return ""
-
-
-def memory(pid):
-    """Resident bytes."""
-    with open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * 4096
 
 
 class TlsCase(LabCase):
@@ -215,7 +209,7 @@ class WhoIsBelieved(TlsCase):
                            "module = hostile.so\nactivate = 1\n[y]\nsystem_default = s\n[s]\nMinProtocol = TLSv1.7\n")
         trace = os.path.join(self.directory, "trace")
         result = self.assert_ran(proc.run("strace", [
-            strace, "-f", "-e", "trace=openat,open", "-o", trace, os.environ.get("TOWPATH_BUILD", "") + "/bin/towpath",
+            strace, "-f", "-e", "trace=openat,open", "-o", trace, TOWPATH,
             "run", "-c", self.config, "--", *client("blocking", NAME, 7, "want=9")], self.directory,
             {**self.environment, "OPENSSL_CONF": config, "OPENSSL_MODULES": self.directory, "OPENSSL_ENGINES": self.directory},
             self.directory, 60))
@@ -359,7 +353,7 @@ class BytesAndEnds(TlsCase):
         server.wait_listening(port)
         self.trust(type("Server", (), {"port": port}))
         config = ["-c", self.config] if self.config else []
-        program = self.spawn("program", os.environ["TOWPATH_BUILD"] + "/bin/towpath", "run", *config, "--",
+        program = self.spawn("program", TOWPATH, "run", *config, "--",
                              *client("blocking", NAME, 7, "send=from the program", "want=14", "late=once more"))
         server.wait_line("^CONNECT ")
 
@@ -383,7 +377,7 @@ class TheDoor(TlsCase):
     def test_strangers_get_nothing(self):
         server = self.haproxy()
         self.trust(server)
-        program = self.spawn("program", os.environ["TOWPATH_BUILD"] + "/bin/towpath", "run", "-c", self.config, "--",
+        program = self.spawn("program", TOWPATH, "run", "-c", self.config, "--",
                              *client("blocking", NAME, 7, "hold"))
         program.wait_line("peer=")
         doors = [place for place, inode in proc.listeners() if inode in proc._socket_inodes([agent()])]
@@ -401,7 +395,7 @@ class TheDoor(TlsCase):
         # A port that a stranger used a moment ago may be the next program's: not with what the stranger wrote.
         server = self.haproxy()
         self.trust(server)
-        program = self.spawn("program", os.environ["TOWPATH_BUILD"] + "/bin/towpath", "run", "-c", self.config, "--",
+        program = self.spawn("program", TOWPATH, "run", "-c", self.config, "--",
                              "/usr/bin/python3", "-c", _SAME_PORT, NAME, os.path.join(self.directory, "go"))
         program.wait_line("first")
         door, = [place for place, inode in proc.listeners() if inode in proc._socket_inodes([agent()])]

@@ -2,7 +2,7 @@
 
 import os
 
-from lab import proc
+from lab import proc, tree
 from lab.case import PROBES, TOWPATH
 
 
@@ -51,7 +51,7 @@ class NamesProbe:
         return self.process.err
 
     def agent(self):
-        return agent_of(self.process)
+        return tree.agent_of(self.process.pid)
 
     def kill_agent(self):
         proc.kill([self.agent()])
@@ -70,19 +70,6 @@ class NamesProbe:
         self.process.stop()
 
 
-def agent_of(process):
-    """The pid of the agent of a `towpath run`, once there is one."""
-    return proc.wait_until(lambda: next(filter(_is_agent, proc.session(process.pid)), None), "agent", process=process)
-
-
 def resident_kb(pid):
     with open(f"/proc/{pid}/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
-
-
-def _is_agent(pid):
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read() == "towpath-agent\n"
-    except OSError:
-        return False

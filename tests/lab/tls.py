@@ -114,7 +114,7 @@ class Front:
     sends goes on to the proxy. With a number, a record that ends with "cut" is cut after so many bytes, and FIN follows.
     """
 
-    def __init__(self, behind, certificate, ending="notify", address="127.0.0.1"):
+    def __init__(self, behind, certificate, ending="notify", address="127.0.0.1", port=0):
         self.behind, self.ending = behind, ending
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificate)
@@ -122,7 +122,7 @@ class Front:
         self.reading.set()
         self.client_notified = threading.Event()  # the client sent close_notify
         self._sockets = []
-        self._listener = socket.create_server((address, 0), backlog=128)
+        self._listener = socket.create_server((address, port), backlog=128)
         self.host, self.port = self._listener.getsockname()
         threading.Thread(target=self._accept, daemon=True).start()
 

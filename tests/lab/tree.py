@@ -116,7 +116,21 @@ class RunCase(LabCase):
 
     def start_caller(self, command, env=None, setup=None, pass_fds=(), **streams):
         streams.setdefault("stdin", subprocess.DEVNULL)
-        return self.use(Caller(command, self._env(env), self.directory, setup, pass_fds, **streams))
+        with open(self._errors(), "ab") as errors:
+            streams.setdefault("stderr", errors)
+            return self.use(Caller(command, self._env(env), self.directory, setup, pass_fds, **streams))
+
+    def errors(self):
+        """What all that call() started wrote to standard error."""
+        with open(self._errors(), errors="replace") as file:
+            return file.read()
+
+    def on_failure(self):
+        written = self.errors() if os.path.exists(self._errors()) else ""
+        return super().on_failure() + "".join(f"--- stderr: {line}\n" for line in written.splitlines())
+
+    def _errors(self):
+        return os.path.join(self.directory, "callers.err")
 
     def twins(self, *command, setup=None, env=None):
         """Output of the program without and with towpath, started by a caller that did `setup` first."""

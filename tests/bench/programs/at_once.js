@@ -1,4 +1,4 @@
-// at_once.js floor|plain PROXY_PORT NAME PORT N: connects at once, to the first byte of each; how long the loop is held.
+// at_once.js floor|plain PROXY_PORT NAME PORT N: connects at once, to the first byte of each; is the loop held?
 // "floor" speaks CONNECT itself. One connect goes first, so that everything is loaded and compiled.
 const net = require("net")
 const [how, proxy, name, port, count] = process.argv.slice(2)
