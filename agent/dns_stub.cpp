@@ -192,6 +192,10 @@ std::uint32_t DnsStub::find_door(const Endpoint& server) {
   for (std::uint32_t at = 0; at < doors_.size(); ++at)
     if (doors_[at]->server == server) return at;
   std::uint32_t at = no_door;
+  if (doors_.empty() && !can_tell_peers())
+    LogLine(log_, Level::error, "dns_unavailable")
+        .add("reason", "this kernel does not tell whose socket a datagram came from, so that nobody is answered")
+        .add("hint", "load the kernel module udp_diag");
   if (doors_.size() < page_dns_doors) {
     at = static_cast<std::uint32_t>(doors_.size());
     doors_.push_back(std::make_unique<Door>());
@@ -255,8 +259,6 @@ bool DnsStub::is_ours(PeerKind kind, const Endpoint& peer, const Endpoint& own, 
     LogLine line(log_, Level::debug, "dns_stranger");
     char text[Endpoint::text_size];
     line.add("peer", peer.format(text));
-    if (cookie == 0 && log_.wants(Level::debug) && !can_tell_peers())
-      line.add("hint", "this kernel does not tell whose socket it is (no udp_diag)");
     return false;
   }
   if (asked != nullptr) *asked = target_of(*entry);

@@ -102,7 +102,9 @@ Executable inspect_executable(const std::string& path) {
     if (bytes.starts_with("#!")) {
       std::string_view line = bytes.substr(2, bytes.find('\n') - 2);
       while (line.starts_with(' ') || line.starts_with('\t')) line.remove_prefix(1);
-      out.path = line.substr(0, line.find_first_of(" \t\r"));
+      const std::string_view interpreter = line.substr(0, line.find_first_of(" \t\r"));
+      if (interpreter.empty()) return out;
+      out.path = interpreter;
       continue;
     }
     if (!bytes.starts_with("\x7f"

@@ -49,7 +49,7 @@ TOWPATH_EXPORT int getpeername(int fd, sockaddr* address, socklen_t* size) noexc
 }
 
 TOWPATH_EXPORT int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
-  if (level != SOL_SOCKET || name != SO_ERROR || !active() || mapped_page() == nullptr)
+  if (level != SOL_SOCKET || name != SO_ERROR || !active() || (mapped_page() == nullptr && !anything_pending()))
     return real().getsockopt(fd, level, name, value, size);
   const PageEntry* entry = known_socket_entry(cookie_of(fd));
   if (entry == nullptr) return real().getsockopt(fd, level, name, value, size);

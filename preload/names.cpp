@@ -53,7 +53,7 @@ void ask_name(const char* name, int family, NameAnswer& out) noexcept {
   out.kind = NameAnswer::Kind::refused;
   out.candidate_count = 0;
   out.unusable = std::strlen(name) > wire::max_name;
-  // An agent that dies over a question leaves it to its successor, which hears the same socket and knows the same names.
+  // An agent that dies over a question leaves it to its successor, which hears the same socket and knows the names.
   constexpr int most_agents = 2;
   for (int i = 0; i < most_agents && !out.unusable; ++i) {
     Conversation talk;

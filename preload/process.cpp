@@ -45,10 +45,23 @@ Mode current_mode() noexcept {
   return known;
 }
 
+// A socket that came through exec may be in a handshake that the program before us began.
+bool inherited_stream() noexcept {
+  constexpr int looked_at = 16;
+  for (int fd = 0; fd < looked_at; ++fd) {
+    int domain = 0;
+    socklen_t size = sizeof domain;
+    if (sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+        (domain == AF_INET || domain == AF_INET6))
+      return true;
+  }
+  return false;
+}
+
 // Looks as early as possible: a program may overwrite its environment later.
 __attribute__((constructor)) void start() noexcept {
   real();
-  current_mode();
+  if (current_mode() == Mode::given && inherited_stream()) note_gated();
 }
 
 void forget_agent() noexcept {
@@ -164,7 +177,7 @@ void note_gated() noexcept { gated.store(true, std::memory_order_relaxed); }
 
 bool anything_pending() noexcept {
   if (!gated.load(std::memory_order_relaxed)) return false;
-  const Page* known = mapped_page();
+  const Page* known = page();  // mapped already, but for the first time after exec
   if (known != nullptr && known->pending.load(std::memory_order_acquire) != 0) return true;
   const Page* old = dead.load(std::memory_order_acquire);
   return old != nullptr && old->pending.load(std::memory_order_acquire) != 0;

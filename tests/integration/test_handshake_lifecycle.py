@@ -168,12 +168,12 @@ asyncio.run(main())
         m = self.machine(self.held())
         fd = self.pending(m)
         script = (f"import os, select, socket\ns = socket.socket(fileno={fd})\np = select.poll()\np.register(s, select.POLLOUT)\n"
-                  "print('polled', p.poll(10000), s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), s.getpeername(), flush=True)\n")
+                  "print('up', flush=True)\nprint('polled', p.poll(10000), s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), s.getpeername(), flush=True)\n")
         words = [b"python3\0", b"-c\0", script.encode() + b"\0"]
         argv = struct.pack("=QQQQ", *(m.put(word) for word in words), 0)
         environ = struct.unpack("=Q", m.peek(m.end(m.begin(None, how="symbol environ"), wide=True).result, 8))[0]
         m.begin("execve", b"/usr/bin/python3\0", argv, environ, how="call")
-        wait_until(lambda: b"python3" in open(f"/proc/{m.pid}/cmdline", "rb").read(), "exec")
+        m.process.wait_line("up")
         self.gate.set()
         m.process.wait_line(rf"polled \[\({fd}, 4\)\] 0 \('{FAR[0]}', {FAR[1]}\)")
 

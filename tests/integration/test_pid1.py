@@ -21,10 +21,9 @@ class Init(RunCase):
         if self.bare(*UNSHARE, "--mount-proc", "true").code != 0:
             self.skipTest("no PID namespaces here")
 
-    def init(self, *command, proc_mounted=True, **streams):
-        """unshare's Caller, and towpath's process number outside."""
-        more = ["--mount-proc"] if proc_mounted else []
-        caller = self.start_caller([*UNSHARE, *more, *self.line(*command)], **streams)
+    def init(self, *command, **streams):
+        """unshare's Caller, and the number that a towpath that keeps running has outside."""
+        caller = self.start_caller([*UNSHARE, "--mount-proc", *self.line(*command)], **streams)
         return caller, proc.wait_until(lambda: next((pid for pid in tree.children(caller.pid)
                                                      if tree.name(pid) == "towpath"), None), "PID 1")
 
@@ -41,7 +40,8 @@ class Init(RunCase):
             self.assertEqual(self.code("sh", "-c", f"kill -{int(number)} $$"), 128 + number)
 
     def test_it_is_pid_1_and_the_program_is_not(self):
-        caller, _ = self.init("sh", "-c", "echo $$; cat /proc/1/comm; exit 0", stdout=subprocess.PIPE)
+        caller = self.start_caller([*UNSHARE, "--mount-proc", *self.line("sh", "-c", "echo $$; cat /proc/1/comm; exit 0")],
+                                   stdout=subprocess.PIPE)
         program, name = caller.popen.stdout.read().split()
         self.assertEqual(caller.wait_code(), 0)
         self.assertNotEqual(program, b"1")

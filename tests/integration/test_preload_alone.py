@@ -16,26 +16,6 @@ NOBODY = 65534
 _CONNECT = f"import socket; s = socket.create_connection(('{NAME}', 7)); print('got', s.recv(9))"
 
 
-def comm(pid):
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def agents():
-    return [pid for pid in netns.processes() if comm(pid) == "towpath-agent" and running(pid)]
-
-
 class AloneCase(LabCase):
     @classmethod
     def setUpClass(cls):
@@ -45,7 +25,7 @@ class AloneCase(LabCase):
 
     def setUp(self):
         super().setUp()
-        self.addCleanup(lambda: proc.kill(agents()))
+        self.addCleanup(lambda: proc.kill(netns.agents()))
         self.proxy = self.use(proxy.Proxy("http", {f"{NAME}:7": self.origin.address, f"{NAME}:80": self.web.address,
                                                    f"{NAME}:443": self.web.address}))
         self.proxy_values(self.proxy.url)
@@ -114,7 +94,7 @@ class Programs(AloneCase):
         self.config = None
         self.python("import socket\ntry: socket.getaddrinfo(NAME, 7)\nexcept socket.gaierror: print('unknown')")
         self.assertTrue(self.dns.asked(NAME))
-        self.assertEqual(agents(), [])
+        self.assertEqual(netns.agents(), [])
 
     def test_an_emptied_environment_loses_it(self):
         result = self.preload("env", "-i", PYTHON, "-c", _CONNECT)
@@ -148,12 +128,12 @@ print(raised)
 
     def test_no_signal_no_child_no_descriptor_no_variable(self):
         self.assertEqual(self.python(self.SURROUNDINGS).out, "got b'welcome\\r\\n'\nno child\nno child\n[]\n")
-        self.assertEqual(len(agents()), 1)
+        self.assertEqual(len(netns.agents()), 1)
 
     def test_standard_descriptors_that_are_closed(self):
         for closed in ("<&-", "<&- >&-", "<&- 2>&-"):
             with self.subTest(closed):
-                proc.kill(agents())
+                proc.kill(netns.agents())
                 place = os.path.join(self.directory, "said")
                 script = f"import socket, os; s = socket.create_connection(('{NAME}', 7)); open('{place}', 'w').write(repr(s.recv(9)))"
                 self.assert_ran(self.preload("sh", "-c", f'exec "$0" -c "$1" {closed}', PYTHON, script))
@@ -167,7 +147,7 @@ print(raised)
         result = self.preload("unshare", "--pid", "--fork", "--mount-proc", PYTHON, "-c",
                               self.SURROUNDINGS.replace("NAME", repr(NAME)), "only plain waits")
         self.assertEqual(self.assert_ran(result).out, "got b'welcome\\r\\n'\nno child\n[]\n")
-        self.assertEqual(agents(), [], "an agent outlived its PID namespace")
+        self.assertEqual(netns.agents(), [], "an agent outlived its PID namespace")
 
     def test_a_reaper_that_holds_much_memory_shares_none_of_it(self):
         script = ("import ctypes, os, socket\nctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\nmuch = bytearray(os.urandom(1 << 20) * 64)\n"
@@ -201,17 +181,17 @@ class WhoeverAsks(AloneCase):
                   "        s = socket.create_connection((NAME, 7))\n        os._exit(0 if s.recv(9) == b'welcome\\r\\n' else 1)\n"
                   "    children.append(pid)\nos.close(go)\nprint([os.waitpid(c, 0)[1] for c in children])")
         self.assertEqual(self.python(script).out, f"{[0] * 20}\n")
-        self.assertEqual(len(agents()), 1)
+        self.assertEqual(len(netns.agents()), 1)
 
     def test_parent_and_child(self):
         script = "import os, sys\nchild = os.fork()\n" + _CONNECT + "\nsys.stdout.flush()\nif child: os.waitpid(child, 0)"
         self.assertEqual(self.python(script).out, "got b'welcome\\r\\n'\n" * 2)
-        self.assertEqual(len(agents()), 1)
+        self.assertEqual(len(netns.agents()), 1)
 
     def test_other_settings_have_another_agent(self):
         self.python(_CONNECT)
         self.python(_CONNECT, env={"SSL_CERT_FILE": "/nowhere"})
-        self.assertEqual(len(agents()), 2)
+        self.assertEqual(len(netns.agents()), 2)
 
     def test_the_same_relative_file_in_another_folder(self):
         other = self.use(proxy.Proxy("http", {NAME: self.origin.address}))
@@ -228,29 +208,29 @@ class WhoeverAsks(AloneCase):
         for change in ("os.environ.clear()", "os.environ['all_proxy'] = 'http://127.0.0.1:1'",
                        "os.environ['no_proxy'] = '*'"):
             with self.subTest(change):
-                proc.kill(agents())
+                proc.kill(netns.agents())
                 self.assertIn("got", self.python("import os\n" + change + "\n" + _CONNECT,
                                                  env={"all_proxy": self.proxy.url}).out)
 
     def test_it_ends_after_the_last(self):
         self.python(_CONNECT, env={"TOWPATH_IDLE_SECONDS": "0"})
-        proc.wait_until(lambda: not agents(), "end of the agent")
+        proc.wait_until(lambda: not netns.agents(), "end of the agent")
         program = self.spawn("program", PYTHON, "-c", _CONNECT.replace("NAME", repr(NAME)) + "\nimport sys; sys.stdout.flush(); sys.stdin.read()\n"
                              "import time; time.sleep(600)", env={
             "LD_PRELOAD": PRELOAD, "TOWPATH_CONFIG": self.config, "TOWPATH_IDLE_SECONDS": "0"})
         program.wait_line("got")
-        agent, = agents()
+        agent, = netns.agents()
         # It looks every 50 ms: once it has counted the program a few times, it stays.
         with open(f"/proc/{agent}/stat") as file:
             self.assertTrue(file.read())
         program.stop(0)
-        proc.wait_until(lambda: not agents(), "end of the agent")
+        proc.wait_until(lambda: not netns.agents(), "end of the agent")
 
     def test_a_new_agent_for_a_dead_one(self):
         self.python(_CONNECT)
-        old, = agents()
+        old, = netns.agents()
         self.python(_CONNECT + f"\nimport os, select\nh = os.pidfd_open({old})\nos.kill({old}, 9)\nselect.select([h], [], [])\n" + _CONNECT)
-        new, = agents()
+        new, = netns.agents()
         self.assertNotEqual(new, old)
 
     def test_killed_in_mid_handshake(self):
@@ -263,7 +243,7 @@ class WhoeverAsks(AloneCase):
                     "LD_PRELOAD": PRELOAD, "TOWPATH_CONFIG": self.config})
                 self.proxy.wait_connections(count + 1)
                 proc.wait_until(lambda: b"\r\n\r\n" in self.proxy.connections[count].handshake, "the request")
-                proc.kill(agents())
+                proc.kill(netns.agents())
                 program.wait_line("errno=ENETDOWN")
                 program.wait()
                 self.assertNotIn(b"secret", self.proxy.connections[count].handshake + self.proxy.connections[count].after_refusal)
@@ -287,12 +267,12 @@ class WhereTheProgramIs(AloneCase):
         os.chmod(self.config, 0o600)
         script = f"import os\n{_CONNECT}\nos.setgid(65534)\nos.setuid(65534)\n{_CONNECT}"
         self.assertEqual(self.python(script).out, "got b'welcome\\r\\n'\n" * 2)
-        self.assertEqual(len(agents()), 1)
+        self.assertEqual(len(netns.agents()), 1)
 
     def test_another_user_before_the_first_connect(self):
         script = f"import os\nos.setgid(65534)\nos.setuid(65534)\n{_CONNECT}"
         self.assertEqual(self.python(script).out, "got b'welcome\\r\\n'\n")
-        self.assertEqual([os.stat(f"/proc/{pid}").st_uid for pid in agents()], [NOBODY])
+        self.assertEqual([os.stat(f"/proc/{pid}").st_uid for pid in netns.agents()], [NOBODY])
 
     def test_a_file_that_the_other_user_may_not_read(self):
         os.chmod(self.config, 0o600)
@@ -343,7 +323,7 @@ class FailsClosed(AloneCase):
         self.python(_CONNECT)
         with open("/proc/net/unix") as table:
             name = re.search(r"@(towpath-u0-\w+)", table.read()).group(1)
-        proc.kill(agents())
+        proc.kill(netns.agents())
         squatter = self.spawn("squatter", PYTHON, "-c", (
             "import os, socket, sys\nos.setgid(65534); os.setuid(65534)\ns = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
             f"s.bind('\\0{name}')\ns.listen(10)\nprint('there', flush=True)\n"

@@ -11,7 +11,7 @@ import unittest
 
 import test_programs
 from lab import netns, proc, squid
-from lab.case import STANDARD_PATH, LabCase, main
+from lab.case import LabCase, main
 from lab.origin import Origin
 from lab.programs import PROGRAMS, path_of
 from lab.tls import Authority, Front, Haproxy, Stunnel
@@ -62,21 +62,13 @@ class Alone(test_programs.ThroughProxy):
     server = squid.Squid
 
     def check(self, program):
-        self.addCleanup(lambda: proc.kill([pid for pid in netns.processes() if comm(pid) == "towpath-agent"]))
+        self.addCleanup(lambda: proc.kill(netns.agents()))
         command = self.command(program)
         self.proxy_values(self.proxy.url)
         result = self.assert_ran(self.preload(*command))
         self.assertIn(f"path={path_of(program)}", result.out)
         self.proxy.wait_target(f"{name_of(program)}:80")
         self.assertFalse(self.dns.asked(name_of(program)))
-
-
-def comm(pid):
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 NAME = "only-at-the-proxy.example"
@@ -119,6 +111,7 @@ class Sessions(LabCase):
     def both(self, *command, **options):
         """Bare it must fail, and through the proxy it must not."""
         self.assertNotEqual(self.bare(*command, **options).code, 0)
+        self.dns.queries.clear()
         return self.assert_ran(self.through(*command, **options))
 
     def test_java_url_connection(self):
@@ -179,6 +172,7 @@ class Sessions(LabCase):
         command = [self.need("psql"), f"host={NAME} user=boat dbname=canal connect_timeout=10"]
         self.assertNotEqual(self.bare(*command).code, 0)
         self.assertEqual(server.users, [])
+        self.dns.queries.clear()
         result = self.through(*command)
         self.assertIn("FATAL:  the lock is closed", result.err)
         self.assertEqual(server.users, ["boat"])
@@ -211,7 +205,7 @@ class OverHttps(Sessions):
 
 class OverPreloadAlone(Sessions):
     def through(self, *command, **options):
-        self.addCleanup(lambda: proc.kill([pid for pid in netns.processes() if comm(pid) == "towpath-agent"]))
+        self.addCleanup(lambda: proc.kill(netns.agents()))
         self.proxy_values(self.proxy.url)
         return self.preload(*command, **options)
 

@@ -20,7 +20,8 @@ PLACE = "127.0.0.21"
 PYTHON = "/usr/bin/python3"
 MUCH = 100 << 20
 
-# Sends and reads at the same time, and prints what it has read.
+# Sends and reads at the same time, and prints what it has read. The last byte says that the other end has everything:
+# squid ends a tunnel as soon as one of its directions has ended.
 _BOTH_WAYS = r"""
 import hashlib, random, socket, sys, threading
 size = int(sys.argv[2])
@@ -29,11 +30,12 @@ block = random.Random(1).randbytes(1 << 20)
 def send():
     for _ in range(size >> 20):
         connection.sendall(block)
-    connection.shutdown(socket.SHUT_WR)
 threading.Thread(target=send).start()
-digest = hashlib.sha256()
-while data := connection.recv(1 << 18):
+digest, got = hashlib.sha256(), 0
+while got < size and (data := connection.recv(min(1 << 18, size - got))):
     digest.update(data)
+    got += len(data)
+assert connection.recv(1) == b"."
 print(digest.hexdigest())
 """
 
@@ -93,11 +95,11 @@ def digest(size):
 
 
 class Source:
-    """Sends `size` bytes and counts; swallows what comes and tells its hash at the end of it, or its size."""
+    """Sends `size` bytes and takes `wanted` (None: until the end); then its last words, and the end."""
 
-    def __init__(self, size):
-        self.size, self.sent, self.stuck, self.received = size, 0, threading.Event(), hashlib.sha256()
-        self.taken = 0
+    def __init__(self, size, wanted=0):
+        self.size, self.wanted, self.sent, self.taken = size, wanted, 0, 0
+        self.stuck, self.received = threading.Event(), hashlib.sha256()
         self._listener = socket.create_server(("127.0.0.80", 0))
         self.address = self._listener.getsockname()
         threading.Thread(target=self._serve, daemon=True).start()
@@ -107,15 +109,16 @@ class Source:
 
     def _serve(self):
         connection, _ = self._listener.accept()
-        sender = threading.Thread(target=self._send, args=(connection,))
-        sender.start()
-        while data := connection.recv(1 << 18):
-            self.taken += len(data)
-            self.received.update(data)
-        sender.join()
-        if self.size == 0:
-            connection.sendall(b"%d" % self.taken)
-        connection.shutdown(socket.SHUT_WR)
+        with connection:
+            sender = threading.Thread(target=self._send, args=(connection,))
+            sender.start()
+            while (self.wanted is None or self.taken < self.wanted) and (data := connection.recv(1 << 18)):
+                self.taken += len(data)
+                self.received.update(data)
+            sender.join()
+            connection.sendall(b"%d" % self.taken if self.wanted is None else b"." * bool(self.wanted))
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(1)
 
     def _send(self, connection):
         data = memoryview(block())
@@ -144,16 +147,8 @@ class Load(LabCase):
     def trust(self, server):
         self.proxy_values(f"https://{PROXY}:{server.port}", more=f"tls:\n  caFile: {self.authority.file}")
 
-    def agent(self):
-        def comm(pid):
-            try:
-                return open(f"/proc/{pid}/comm").read().strip()
-            except OSError:
-                return ""
-        return next(pid for pid in netns.processes() if comm(pid) == "towpath-agent")
-
     def memory(self):
-        with open(f"/proc/{self.agent()}/statm") as file:
+        with open(f"/proc/{netns.agents()[0]}/statm") as file:
             words = file.read().split()
             return (int(words[1]) - int(words[2])) * 4096  # without what is shared
 
@@ -165,7 +160,7 @@ class Load(LabCase):
     def test_much_both_ways(self):
         for kind in (Haproxy, Stunnel):
             with self.subTest(kind.__name__):
-                origin = self.use(Source(MUCH))
+                origin = self.use(Source(MUCH, MUCH))
                 behind = self.use(Squid(self.directory, {NAME: "127.0.0.80"})) if Squid.PROGRAM else None
                 if behind is None:
                     self.skipTest("squid is not installed")
@@ -198,7 +193,7 @@ class Load(LabCase):
         program.wait_line(f"hash={digest(64 << 20)}", timeout=30)
 
     def test_a_slow_proxy(self):
-        origin = self.use(Source(0))
+        origin = self.use(Source(0, None))
         server = self.use(Front(self.use(proxy.Proxy("http", {NAME: origin.address})), self.certificate, address=PLACE))
         self.trust(server)
         # The proxy takes the request and no more.

@@ -21,19 +21,6 @@ PROXY = "tls-proxy.example"
 PLACE = "127.0.0.21"  # where PROXY is
 
 
-def agent():
-    """The process of the agent that runs now."""
-    return next(pid for pid in netns.processes() if comm(pid) == "towpath-agent")
-
-
-def comm(pid):
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
 class TlsCase(LabCase):
     @classmethod
     def setUpClass(cls):
@@ -380,7 +367,7 @@ class TheDoor(TlsCase):
         program = self.spawn("program", TOWPATH, "run", "-c", self.config, "--",
                              *client("blocking", NAME, 7, "hold"))
         program.wait_line("peer=")
-        doors = [place for place, inode in proc.listeners() if inode in proc._socket_inodes([agent()])]
+        doors = [place for place, inode in proc.listeners() if inode in proc._socket_inodes([netns.agents()[0]])]
         self.assertEqual([place[0] for place in doors], ["127.0.0.1"])
         stranger = ("import os, socket, sys\nos.setgid(65534); os.setuid(65534)\n"
                     "s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\ns.settimeout(10)\n"
@@ -398,7 +385,7 @@ class TheDoor(TlsCase):
         program = self.spawn("program", TOWPATH, "run", "-c", self.config, "--",
                              "/usr/bin/python3", "-c", _SAME_PORT, NAME, os.path.join(self.directory, "go"))
         program.wait_line("first")
-        door, = [place for place, inode in proc.listeners() if inode in proc._socket_inodes([agent()])]
+        door, = [place for place, inode in proc.listeners() if inode in proc._socket_inodes([netns.agents()[0]])]
         stranger = socket.socket()
         stranger.bind(("127.0.0.1", 0))
         port = stranger.getsockname()[1]

@@ -18,7 +18,7 @@ import struct
 
 from lab import netns
 from lab.case import PRELOAD, PROBES, TOWPATH
-from lab.proc import Process, scaled, session, wait_until
+from lab.proc import Process, scaled, wait_until
 
 Called = collections.namedtuple("Called", "result error buffers")
 POLL_NAMES = (("IN", 1), ("PRI", 2), ("OUT", 4), ("ERR", 8), ("HUP", 16), ("NVAL", 32), ("RDHUP", 0x2000))
@@ -255,12 +255,16 @@ class Machine:
     # ---- the agent
 
     def agent(self):
-        """The process that serves this run: the one named towpath-agent in its session (or, by preload, at all)."""
-        for pid in netns.processes() if self._alone else session(self.process.pid):
+        """The process that serves this run: the child of P named towpath-agent (or, by preload, any of that name)."""
+        for pid in netns.processes():
             try:
                 with open(f"/proc/{pid}/comm") as file:
-                    if file.read().strip() == "towpath-agent":
-                        return pid
+                    if file.read().strip() != "towpath-agent":
+                        continue
+                with open(f"/proc/{pid}/stat") as file:
+                    parent = int(file.read().rpartition(")")[2].split()[1])
+                if self._alone or parent == self.process.pid:
+                    return pid
             except OSError:
                 continue
         return None

@@ -109,6 +109,20 @@ def processes():
     return found
 
 
+def agents():
+    """The towpath agents among processes(), also such as no test started by itself."""
+    found = []
+    for pid in processes():
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                name, _, rest = file.read().partition("(")[2].rpartition(")")
+        except OSError:
+            continue
+        if name == "towpath-agent" and rest.split()[0] not in "ZX":
+            found.append(pid)
+    return found
+
+
 def _network():
     far = f"/proc/{os.getpid()}/fd/{_far_side}"
     os.set_inheritable(_far_side, True)
