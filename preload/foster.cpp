@@ -31,10 +31,12 @@ struct Mapping {
 };
 
 // Gives back what was the program's: its heap, its threads' stacks. Files stay (they cost nothing), so does the stack we
-// are on. From here on nothing may be called but the kernel: libc's own data is gone.
+// are on, and the thread control block: the kernel itself writes there (rseq) and ends a process that has none any more.
+// From here on nothing may be called but the kernel: libc's own data is gone.
 [[gnu::noinline]] void shed_memory() noexcept {
   char text[2048];
   const auto here = reinterpret_cast<std::uintptr_t>(&text);
+  const auto thread = reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
   const long maps = sys::call(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY);
   if (maps < 0) return;
   Mapping line;
@@ -45,7 +47,8 @@ struct Mapping {
     for (long i = 0; i < size; ++i) {
       const char c = text[i];
       if (c == '\n') {
-        const bool wanted = line.of_a_file || special || (here >= line.begin && here < line.end);
+        const auto has = [&](std::uintptr_t address) { return address >= line.begin && address < line.end; };
+        const bool wanted = line.of_a_file || special || has(here) || has(thread);
         if (!wanted) sys::call(SYS_munmap, line.begin, line.end - line.begin);
         line = {};
         number = 0;
@@ -61,8 +64,8 @@ struct Mapping {
         number = number * 16 + static_cast<std::uintptr_t>(c <= '9' ? c - '0' : c - 'a' + 10);
       } else if (field == 4 && c != '0') {
         line.of_a_file = true;  // its inode
-      } else if (field > 4 && c == 'v') {
-        special = true;  // [vdso], [vvar], [vsyscall]; the heap and stacks have no such letter
+      } else if (field > 4 && (c == 'v' || c == 's')) {
+        special = true;  // [vdso], [vvar], [vsyscall], [stack]; the heap has no such letter
       }
     }
   }

@@ -110,7 +110,7 @@ class EmptyRoot(RunCase):
         self.assertNotEqual(code, 0)
         self.assertIn("event=connect_failed", err)
         self.assertRegex(err, "via=https://127.0.0.1")
-        self.assertTrue(proxy.connections)
+        proxy.wait_connections(1)
         self.assertFalse([name for name in named if re.match("/(openssl.cnf|modules|engines|keys|gconv)", name)])
 
 

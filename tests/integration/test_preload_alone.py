@@ -6,7 +6,7 @@ import re
 import shutil
 
 from lab import netns, proc, proxy
-from lab.case import PRELOAD, STANDARD_PATH, LabCase, main
+from lab.case import PRELOAD, PROBES, STANDARD_PATH, LabCase, main
 from lab.client import client
 from lab.origin import Origin, RawOrigin
 
@@ -152,7 +152,7 @@ print(raised)
     def test_a_reaper_that_holds_much_memory_shares_none_of_it(self):
         script = ("import ctypes, os, socket\nctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\nmuch = bytearray(os.urandom(1 << 20) * 64)\n"
                   "s = socket.create_connection((NAME, 7))\n"
-                  "mine = [p for p in os.listdir('/proc') if p.isdigit() and open(f'/proc/{p}/comm').read() == 'towpath-foster\\n']\n"
+                  "mine = [p for p in open(f'/proc/self/task/{os.getpid()}/children').read().split() if open(f'/proc/{p}/comm').read() == 'towpath-foster\\n']\n"
                   "print(len(mine), int(open(f'/proc/{mine[0]}/statm').read().split()[1]) * 4096 < 16 << 20)")
         self.assertEqual(self.python(script).out, "1 True\n")
 
@@ -247,6 +247,26 @@ class WhoeverAsks(AloneCase):
                 program.wait_line("errno=ENETDOWN")
                 program.wait()
                 self.assertNotIn(b"secret", self.proxy.connections[count].handshake + self.proxy.connections[count].after_refusal)
+
+
+class Libc(AloneCase):
+    """Programs in C with one libc and the other."""
+
+    def check(self, probe, loader=None):
+        if not os.access(probe, os.X_OK) or (loader and not os.path.exists(loader)):
+            self.skipTest(f"{probe} cannot run here")
+        words = f"tcp {NAME} 7\ntcp {NAME} 7 how=nonblocking\n"
+        result = self.assert_ran(self.preload(probe, stdin=words))
+        self.assertEqual(result.out.count("welcome"), 2, result.out + result.err)
+        self.assertEqual(self.proxy.targets(), [f"{NAME}:7"] * 2)
+        self.assertFalse(self.dns.asked(NAME))
+        self.assertEqual(len(netns.agents()), 1)
+
+    def test_glibc(self):
+        self.check(os.path.join(PROBES, "names"))
+
+    def test_musl(self):
+        self.check(os.path.join(PROBES, "musl", "names"), f"/lib/ld-musl-{os.uname().machine}.so.1")
 
 
 class WhereTheProgramIs(AloneCase):

@@ -88,6 +88,11 @@ class Shell(RunCase):
     def on_failure(self):
         return super().on_failure() + f"--- the terminal shows:\n{self.terminal and self.terminal.screen()}\n"
 
+    def resume(self, program):
+        """What is typed before the shell has set the terminal up for the program would be lost, with or without us."""
+        self.terminal.type("fg")
+        proc.wait_until(lambda: tree.stat(program)[0] == "S", "the program to go on")
+
     def test_ctrl_c_ends_the_program(self):
         for number, program in enumerate(("sleep 1000", "cat", "sh -c 'sleep 1000; true'")):
             with self.subTest(program):
@@ -112,7 +117,7 @@ class Shell(RunCase):
             self.assertEqual(tree.stat(program)[0], "T")
             self.terminal.type("clear; jobs")
             self.terminal.wait(r"\[1\]\+ +Stopped +\./t cat\s+READY> $")
-            self.terminal.type("fg")
+            self.resume(program)
             self.terminal.type(f"hello {turn}")
             self.terminal.wait(rf"(?m)^hello {turn}\nhello {turn}$")
         self.terminal.key("C-d")
@@ -129,7 +134,7 @@ class Shell(RunCase):
         proc.wait_until(lambda: tree.stat(program)[0] == "T", "stop of a reader in the background")
         self.terminal.type("clear; jobs")
         self.terminal.wait(r"\[1\]\+ +Stopped")
-        self.terminal.type("fg")
+        self.resume(program)
         self.terminal.type("this")
         self.terminal.wait("(?m)^got this$")
         self.terminal.key("C-c")
@@ -140,9 +145,10 @@ class Shell(RunCase):
         running("cat")
         self.terminal.key("C-z")
         self.terminal.wait("Stopped")
-        self.terminal.type("kill %1; fg")
-        self.terminal.wait("Terminated")
-        self.assertEqual(self.terminal.status("end"), 143)
+        self.terminal.type("kill %1")
+        proc.wait_until(lambda: not tree.agents(), "end of the job")
+        self.terminal.type("true")
+        self.terminal.wait(r"\[1\]\+ +Terminated")
 
     def test_a_pipeline(self):
         self.terminal.type("./t sh -c 'echo one; sleep 1000' | cat")
@@ -176,7 +182,7 @@ class Shell(RunCase):
         self.terminal.type("suspend")
         self.terminal.wait("Stopped.*\\s+READY> $")
         self.terminal.type("clear; fg")
-        self.terminal.wait("fg|INNER")
+        self.terminal.wait("INNER> $")
         self.terminal.type("echo back=$((6 * 7))")
         self.terminal.wait("(?m)^back=42$")
         self.terminal.type("exit 4")
