@@ -31,6 +31,12 @@ bool is_connected(int fd) noexcept {
   return getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0;
 }
 
+bool is_established(int fd) noexcept {
+  tcp_info info{};
+  socklen_t size = sizeof info.tcpi_state;  // the first byte is all that is wanted
+  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_ESTABLISHED;
+}
+
 bool fits(const IpAddress& address, const wire::ConnectAsk& ask) noexcept {
   return address.is_v6() ? ask.domain == AF_INET6 : !ask.v6_only;
 }
@@ -394,8 +400,9 @@ void Attempt::finish(SocketState state, const Error& error) {
   deadline_.reset();
   Conversation* const caller = std::exchange(waiting_, nullptr);
   // A connect that was started without waiting is complete for the kernel when it is called again; a blocking caller
-  // has no reason to.
-  if (caller != nullptr && state == SocketState::open && !relayed_) begin_connect(dialled_);
+  // has no reason to. Not when the connection has ended meanwhile: that would take the news, and what came before it.
+  if (caller != nullptr && state == SocketState::open && !relayed_ && is_established(order_.socket.get()))
+    begin_connect(dialled_);
   host_.on_verdict(*this, state, error);
   registrations_.release(order_.socket.get());
   order_.socket.reset();
