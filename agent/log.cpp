@@ -1,5 +1,6 @@
 #include "agent/log.h"
 
+#include <climits>
 #include <cstdio>
 
 #include <fcntl.h>
@@ -74,12 +75,11 @@ std::optional<Level> parse_level(std::string_view text) noexcept {
 
 void Log::write(std::string_view line, int pid) const noexcept {
   UniqueFd theirs;
-  if (follows_askers_ && pid != 0) {
-    theirs = standard_error_of(pid);
-  }
-  if (theirs && !can_be_written(theirs.get())) return;
-  // A log that is full or gone must not stop anything: the result is of no use to anybody.
-  [[maybe_unused]] const auto written = ::write(theirs ? theirs.get() : fd_, line.data(), line.size());
+  if (follows_askers_ && pid != 0) theirs = standard_error_of(pid);
+  const int to = theirs ? theirs.get() : fd_;
+  // A log that is full or gone must not stop anything: the line is lost, and the result is of no use to anybody.
+  if (!can_be_written(to)) return;
+  [[maybe_unused]] const auto written = ::write(to, line.data(), line.size() < PIPE_BUF ? line.size() : PIPE_BUF);
 }
 
 LogLine::LogLine(const Log& log, Level level, std::string_view event) : log_(log.wants(level) ? &log : nullptr) {
