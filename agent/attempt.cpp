@@ -145,6 +145,7 @@ void Attempt::dial_next() {
       wire::Reply reply;
       reply.kind = wire::Answer::dial;
       reply.endpoint = dialled_;
+      dial_said_ = true;
       waiting_->say(reply);
       return;
     }
@@ -302,6 +303,7 @@ void Attempt::join() {
     wire::Reply reply;
     reply.kind = wire::Answer::dial;
     reply.endpoint = door;
+    dial_said_ = true;
     return waiting_->say(reply);
   }
   if (error != 0 && error != EINPROGRESS) return fail({Err::os_error, Stage::connect, 0, error});
@@ -349,19 +351,21 @@ void Attempt::on_socket_ready(std::uint32_t) {
 }
 
 void Attempt::on_message(Conversation& talk, const wire::Message& message) {
-  if (message.kind == wire::Ask::dialled && state_ == State::joining) {
+  const bool dialled_for_us = message.kind == wire::Ask::dialled && std::exchange(dial_said_, false);
+  if (dialled_for_us && state_ == State::joining) {
     if (message.dialled_errno != 0) return fail({Err::os_error, Stage::connect, 0, message.dialled_errno});
     return announce();
   }
-  if (message.kind == wire::Ask::dialled && state_ == State::elsewhere) {
+  if (dialled_for_us && state_ == State::elsewhere) {
     if (message.dialled_errno != EINTR && message.dialled_errno != EINPROGRESS) return dialled(message.dialled_errno);
     state_ = State::dialling;  // interrupted in the middle: the kernel goes on, and so do we
     waiting_ = nullptr;
     talk.end();
     return wait_for(EPOLLOUT);
   }
-  if (message.kind == wire::Ask::detach) waiting_ = nullptr;
+  waiting_ = nullptr;
   talk.end();
+  if (message.kind != wire::Ask::detach) cancel();  // nobody of ours says that here
 }
 
 void Attempt::on_asker_gone(Conversation&) {

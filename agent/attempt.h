@@ -133,6 +133,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   std::size_t next_ = 0;
   Endpoint dialled_;
   Error last_;            // of the last candidate that failed
+  bool dial_said_ = false;  // the asker was told to dial, and has not said how it went
   bool relayed_ = false;
   UniqueFd own_;  // the carrier of a relayed attempt
   std::unique_ptr<TlsChannel> tls_;

@@ -64,11 +64,16 @@ void Conversation::start() {
 void Conversation::wait_for_more() {
   if (over_ || watched_) return;
   watched_ = host_.sockets().watch(fd_.get(), EPOLLIN, this);
-  if (!watched_) return end();
+  if (!watched_) return lose();
   if (asked_) return;
   patience_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(loop_, handle); });
   uv_timer_start(
       patience_.get(), [](uv_timer_t* handle) { static_cast<Conversation*>(handle->data)->end(); }, silence_ms, 0);
+}
+
+void Conversation::lose() {
+  if (answerer_ != nullptr) std::exchange(answerer_, nullptr)->on_asker_gone(*this);
+  end();
 }
 
 void Conversation::read() {
@@ -80,12 +85,9 @@ void Conversation::read() {
     const bool valid = packet.size > 0 && !packet.truncated &&
                        wire::decode({packet.bytes, static_cast<std::size_t>(packet.size)}, message) &&
                        host_.may_ask(asker_, message);
-    if (!valid) {
-      if (answerer_ != nullptr) std::exchange(answerer_, nullptr)->on_asker_gone(*this);
-      return end();
-    }
+    if (!valid) return lose();
     const bool follow_up = message.kind == wire::Ask::dialled || message.kind == wire::Ask::detach;
-    if (follow_up != asked_) return end();
+    if (follow_up != asked_) return lose();
     if (follow_up) {
       if (answerer_ == nullptr) return end();
       answerer_->on_message(*this, message);

@@ -69,6 +69,8 @@ class Conversation final : SocketWatch::Watched {
   void on_socket_ready(std::uint32_t) override { read(); }
   void read();
   void wait_for_more();
+  // The asker has gone, or broken off in a way that only a bad one does: whoever holds the ask is told.
+  void lose();
 
   UniqueFd fd_;
   Host& host_;

@@ -16,7 +16,7 @@ std::string hint_for(const Failure& f, const std::string& host) {
     case Err::bad_credentials: return "check user and password of the proxy";
     case Err::denied:
       if (f.port == 80 && (f.status == 403 || f.status == 405))
-        return "this proxy seems to tunnel only port 443: allow CONNECT to port 80 there, see plainHttp";
+        return "if other names work on port 443, this proxy tunnels only 443: allow CONNECT to port 80 there";
       if (unusual_port) return "add " + host + " to exempt or set ports: [80, 443]";
       return "the proxy's rules decide this: ask its operator, or add " + host + " to exempt";
     case Err::refused:
@@ -35,7 +35,12 @@ std::string hint_for(const Failure& f, const std::string& host) {
       return f.proxy != nullptr && f.proxy->scheme == ProxyScheme::http ? "if the proxy speaks TLS, write https:// in its URL" : "";
     case Err::looks_like_plain: return "write http:// in the proxy's URL";
     case Err::no_such_synthetic: return "the program kept this address from an earlier run: restart it";
-    case Err::deadline: return "connectTimeout is how long towpath waits";
+    case Err::deadline:
+      // The attempt calls every handshake Stage::http; a status means that the proxy did answer.
+      if (f.proxy != nullptr && f.proxy->scheme == ProxyScheme::socks5 && f.status == 0 &&
+          (f.error.stage == Stage::http || f.error.stage == Stage::socks5))
+        return "is it really a SOCKS5 proxy? many HTTP proxies stay silent; connectTimeout is how long towpath waits";
+      return "connectTimeout is how long towpath waits";
     default: return "";
   }
 }

@@ -10,6 +10,8 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include "config/section.h"
+
 namespace towpath {
 
 namespace {
@@ -46,7 +48,7 @@ class Copier {
     return out;
   }
 
-  // A map of which only `wanted` keys matter.
+  // A map of which only `wanted` keys matter, and slips of theirs.
   Node copy_only(const YAML::Node& from, std::initializer_list<std::string_view> wanted) {
     if (!from.IsMap()) return copy_scalar_or_list(from);
     Node out;
@@ -55,7 +57,11 @@ class Copier {
     for (const auto& pair : from) {
       if (!pair.first.IsScalar()) continue;
       const std::string& key = pair.first.Scalar();
-      if (std::find(wanted.begin(), wanted.end(), key) == wanted.end()) continue;
+      if (std::find(wanted.begin(), wanted.end(), key) == wanted.end()) {
+        if (!slip_of(key, wanted.size() > sections.size()).empty())
+          out.members.push_back({key, position_of(pair.first.Mark()), {}});
+        continue;
+      }
       if (key == "coderd")
         out.members.push_back(
             {key, position_of(pair.first.Mark()), copy_only(pair.second, {sections[0], sections[1]})});
@@ -160,6 +166,15 @@ const Node* Node::find(std::string_view key) const noexcept {
 
 std::string place(std::string_view file, Position at) {
   return std::string(file) + ":" + std::to_string(at.line) + ":" + std::to_string(at.column);
+}
+
+std::string_view slip_of(std::string_view key, bool top_level) {
+  for (const std::string_view name : {sections[0], sections[1], std::string_view("coderd")}) {
+    if (name == key) return {};
+    if (name == "coderd" && !top_level) continue;
+    if (key.size() <= name.size() + 2 && name.size() <= key.size() + 2 && edit_distance(key, name) <= 2) return name;
+  }
+  return {};
 }
 
 Node parse_document(std::string_view text, std::string_view file, std::vector<Problem>& problems) {

@@ -39,6 +39,10 @@ struct Member {
   Node value;
 };
 
+// The section's name that `key` is a slip of (at most two edits, or the case); "" when it is none, or the name itself.
+// The tree keeps such keys, with a null value, at top level and under `coderd`.
+[[nodiscard]] std::string_view slip_of(std::string_view key, bool top_level);
+
 // The root is a null node when the file says nothing or cannot be understood; then `problems` says why.
 [[nodiscard]] Node parse_document(std::string_view text, std::string_view file, std::vector<Problem>& problems);
 

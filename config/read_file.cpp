@@ -4,6 +4,7 @@
 
 #include "config/document.h"
 #include "config/read_section.h"
+#include "config/section.h"
 
 namespace towpath {
 
@@ -21,6 +22,18 @@ void report_repeated(const Node& map, const std::string& prefix, const std::stri
       if (map.members[i].key == map.members[j].key)
         draft.error(place(file, map.members[i].at) + ": " + prefix + map.members[i].key,
                     "this key is already in line " + std::to_string(map.members[j].at.line));
+}
+
+// The rest of the file is others' business, but a section whose name is mistyped must not be nothing at all. At top
+// level that is certain for `coderd`, and for the sections themselves when there is none.
+void report_slips(const Node& map, const std::string& prefix, bool found, const std::string& file, Draft& draft) {
+  const bool top_level = prefix.empty();
+  for (const Member& member : map.members) {
+    const std::string_view meant = slip_of(member.key, top_level);
+    if (meant.empty() || (found && top_level && (meant != "coderd" || member.key == "coder"))) continue;
+    draft.error(place(file, member.at) + ": " + prefix + shown_key(member.key),
+                "unknown key, did you mean " + std::string(meant) + "?");
+  }
 }
 
 }  // namespace
@@ -55,7 +68,12 @@ void read_file_text(std::string_view text, const std::string& file, Draft& draft
   };
   read("proxy", read_proxy_section);
   read("reverseProxy", read_reverse_section);
-  if (!found) draft.warning(file, "no section coderd.proxy, coderd.reverseProxy, proxy or reverseProxy in this file");
+  const std::size_t problems_so_far = draft.problems.size();
+  report_slips(root, "", found, file, draft);
+  if (coderd != nullptr) report_slips(*coderd, "coderd.", found, file, draft);
+  // Whoever names a file expects it to say something.
+  if (!found && draft.problems.size() == problems_so_far)
+    draft.error(file, "configures nothing: no section coderd.proxy, coderd.reverseProxy, proxy or reverseProxy in this file");
 }
 
 }  // namespace towpath

@@ -16,7 +16,8 @@ std::string joined(std::span<const std::string_view> words) {
   return out;
 }
 
-// A key as it stands in a path; whatever is no ordinary word gets quotes (somebody's URL may be in the wrong place).
+}  // namespace
+
 std::string shown_key(std::string_view key) {
   const bool word = !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
     return is_alpha(c) || is_digit(c) || c == '_' || c == '-';
@@ -24,26 +25,26 @@ std::string shown_key(std::string_view key) {
   return word ? std::string(key) : quoted_masked(key);
 }
 
-}  // namespace
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  const std::string from = lower_ascii(a.substr(0, 64)), to = lower_ascii(b.substr(0, 64));
+  std::vector<std::size_t> row(to.size() + 1);  // one row at a time
+  for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= from.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j < row.size(); ++j) {
+      const std::size_t change = diagonal + (from[i - 1] == to[j - 1] ? 0 : 1);
+      diagonal = std::exchange(row[j], std::min({change, row[j] + 1, row[j - 1] + 1}));
+    }
+  }
+  return row.back();
+}
 
 std::string_view nearest(std::string_view word, std::span<const std::string_view> known) {
-  const std::string wanted = lower_ascii(word.substr(0, 64));
   std::string_view best;
-  std::size_t best_distance = std::max<std::size_t>(2, wanted.size() / 2) + 1;
-  for (const std::string_view candidate : known) {
-    // Edit distance, one row at a time.
-    const std::string other = lower_ascii(candidate);
-    std::vector<std::size_t> row(other.size() + 1);
-    for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
-    for (std::size_t i = 1; i <= wanted.size(); ++i) {
-      std::size_t diagonal = std::exchange(row[0], i);
-      for (std::size_t j = 1; j < row.size(); ++j) {
-        const std::size_t change = diagonal + (wanted[i - 1] == other[j - 1] ? 0 : 1);
-        diagonal = std::exchange(row[j], std::min({change, row[j] + 1, row[j - 1] + 1}));
-      }
-    }
-    if (row.back() < best_distance) best = candidate, best_distance = row.back();
-  }
+  std::size_t best_distance = std::max<std::size_t>(2, std::min<std::size_t>(word.size(), 64) / 2) + 1;
+  for (const std::string_view candidate : known)
+    if (const std::size_t distance = edit_distance(word, candidate); distance < best_distance)
+      best = candidate, best_distance = distance;
   return best;
 }
 

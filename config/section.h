@@ -55,6 +55,10 @@ class Section {
   std::vector<std::string_view> known_;
 };
 
+// Without case, long words cut.
+[[nodiscard]] std::size_t edit_distance(std::string_view a, std::string_view b);
+// A key as it stands in a path; whatever is no ordinary word gets quotes (somebody's URL may be in the wrong place).
+[[nodiscard]] std::string shown_key(std::string_view key);
 // The one of `known` that a mistyped `word` most likely stands for; "" when none is near.
 [[nodiscard]] std::string_view nearest(std::string_view word, std::span<const std::string_view> known);
 // "60s", "500ms", "2m"; nullopt without a unit.

@@ -1,6 +1,7 @@
 
 #include "launcher/commands.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 
@@ -15,16 +16,20 @@ namespace {
 
 void print(std::FILE* to, const std::string& text) { std::fwrite(text.data(), 1, text.size(), to); }
 
-// HOST:PORT with an IPv6 host in brackets. False when it is neither.
-bool split_destination(const std::string& text, std::string& host, std::uint16_t& port) {
-  const auto colon = text.rfind(':');
-  if (colon == text.npos || colon == 0) return false;
-  host = text.substr(0, colon);
-  if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  else if (host.find(':') != host.npos) return false;
-  const char* const end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data() + colon + 1, end, port);
-  return error == std::errc{} && stop == end && port != 0 && !host.empty();
+// HOST:PORT with an IPv6 host in brackets. What is wrong with it, "" when nothing is.
+std::string split_destination(const std::string& text, std::string& host, std::uint16_t& port) {
+  const std::string no_form = "is not HOST:PORT (an IPv6 host stands in brackets)";
+  const auto bracket = text.starts_with('[') ? text.find(']') : text.npos;
+  const auto colon = text.find(':', bracket == text.npos ? 0 : bracket);
+  host = bracket == text.npos ? text.substr(0, colon) : text.substr(1, bracket - 1);
+  if (host.empty() || (text.starts_with('[') && bracket == text.npos)) return no_form;
+  if (bracket != text.npos && bracket + 1 != std::min(colon, text.size())) return no_form;
+  if (colon == text.npos || colon + 1 == text.size())
+    return "has no port: try " + text.substr(0, colon) + ":443";
+  const std::string digits = text.substr(colon + 1);
+  if (digits.find_first_not_of("0123456789") != digits.npos) return no_form;
+  const auto [stop, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  return error == std::errc{} && port != 0 ? "" : "has a port out of range 1 to 65535";
 }
 
 }  // namespace
@@ -49,8 +54,8 @@ int explain_command(const ExplainOptions& options) {
   if (!loaded.policy) return 1;
   std::string host;
   Destination destination;
-  if (!split_destination(options.destination, host, destination.port)) {
-    print(stderr, "towpath: explain: \"" + options.destination + "\" is not HOST:PORT (an IPv6 host stands in brackets)\n");
+  if (const std::string wrong = split_destination(options.destination, host, destination.port); !wrong.empty()) {
+    print(stderr, "towpath: explain: \"" + options.destination + "\" " + wrong + "\n");
     return exit_towpath_failed;
   }
   destination.name = host;

@@ -12,7 +12,8 @@ using namespace towpath;
 namespace {
 
 void add_common(CLI::App& command, Common& options) {
-  command.add_option("-c,--config", options.file, "values file (default: $TOWPATH_CONFIG, else the environment alone)");
+  command.add_option("-c,--config", options.file, "values file (default: $TOWPATH_CONFIG, else the environment alone)")
+      ->type_name("FILE");
   command.add_option("--http", options.overrides.http, "proxy for port 80, and for all ports when there is no other");
   command.add_option("--https", options.overrides.https, "proxy for every port but 80");
   command.add_option("--exempt", options.overrides.exempt, "comma list of hosts that are reached directly");
@@ -69,6 +70,13 @@ int main(int argc, char** argv) {
   std::string standalone;
   agent_app->add_option("--standalone", standalone)->group("");  // what libtowpath.so uses: not for people
 
+  if (argc > 1 && argv[1][0] != '-') {
+    const std::string word = argv[1];
+    if (app.get_subcommands([&](const CLI::App* one) { return one->get_name() == word; }).empty()) {
+      std::fprintf(stderr, "towpath: unknown command \"%s\": it is one of run, check, explain, agent\n", argv[1]);
+      return exit_towpath_failed;
+    }
+  }
   try {
     app.parse(argc, argv);
     run.command = words;

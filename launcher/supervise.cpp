@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -190,7 +191,8 @@ class Supervisor {
     }
     if (++restarts_ <= most_restarts && start_agent(nullptr, {})) return;
     LogLine(*log_, Level::error, "agent_given_up").add("hint", "tunnelled connects fail from now on; report this");
-    kept_->control.reset();  // asks fail instead of waiting for somebody who never comes
+    // Asks fail instead of waiting for somebody who never comes; the name stays ours, so that nobody else answers to it.
+    shutdown(kept_->control.get(), SHUT_RDWR);
   }
 
   void end(int status, int signal) {

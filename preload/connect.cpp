@@ -88,6 +88,17 @@ bool known_socket(int fd, const PageEntry& entry, bool blocking, int& result) no
   return false;
 }
 
+// A refusal of a socket that was dialled here: should the agent's last word have come before our connect, it could not
+// take the socket off the proxy any more.
+int refused(int fd, bool dialled, int error) noexcept {
+  if (dialled) {
+    sockaddr nowhere{};
+    nowhere.sa_family = AF_UNSPEC;
+    sys::call(SYS_connect, fd, &nowhere, sizeof nowhere);
+  }
+  return fail(error);
+}
+
 // The agent's side of one connect, from the ask to what the program gets.
 int converse(wire::Message& ask, std::span<const int> descriptors, const sockaddr* address, socklen_t size) noexcept {
   const int fd = ask.connect.fd;
@@ -99,6 +110,7 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
   }
   const std::uint32_t epoch = verdict_epoch();
   Conversation talk;
+  bool dialled = false;
   if (!talk.say(ask, descriptors)) return fail(ENETDOWN);
   for (;;) {
     wire::Reply reply;
@@ -110,7 +122,7 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
       talk.say(ask);
       return fail(heard == Conversation::Heard::interrupted ? EINTR : EINPROGRESS);
     }
-    if (heard == Conversation::Heard::lost) return fail(ENETDOWN);
+    if (heard == Conversation::Heard::lost) return refused(fd, dialled, ENETDOWN);
     switch (reply.kind) {
       case wire::Answer::direct:
         remember_direct(ask.connect.target, epoch);
@@ -120,8 +132,9 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
         return error == 0 ? 0 : fail(error);
       }
       case wire::Answer::pending: note_gated(); return fail(EINPROGRESS);
-      case wire::Answer::done: return reply.number == 0 ? 0 : fail(reply.number);
+      case wire::Answer::done: return reply.number == 0 ? 0 : refused(fd, dialled, reply.number);
       case wire::Answer::dial:
+        dialled = true;
         ask.dialled_errno = dial(fd, ask.connect.domain, reply.endpoint);
         ask.kind = wire::Ask::dialled;
         // The agent may have given its last word meanwhile (the deadline): that is what hear() finds then.
@@ -131,7 +144,7 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
           return fail(ask.dialled_errno);
         }
         break;
-      default: return fail(reply.number != 0 ? reply.number : ENETDOWN);
+      default: return refused(fd, dialled, reply.number != 0 ? reply.number : ENETDOWN);
     }
   }
 }
@@ -186,10 +199,12 @@ int connect_hook(int fd, const sockaddr* address, socklen_t size, bool no_wait) 
   const Endpoint target = Endpoint::from(judged, size);
   if (!target.address) return real().connect(fd, judged, size);
   const int domain = option(fd, SOL_SOCKET, SO_DOMAIN, -1);
-  // A mismatch is an error that the kernel words best; not a socket at all, too.
-  if (domain != copy.ss_family) return real().connect(fd, judged, size);
+  if (domain != AF_INET && domain != AF_INET6) return real().connect(fd, judged, size);
+  // An AF_INET6 datagram socket takes AF_INET addresses.
   if (option(fd, SOL_SOCKET, SO_TYPE, -1) != SOCK_STREAM)
     return datagram_connect(fd, target, judged, size, domain);
+  // For a stream a mismatch is an error that the kernel words best, unless the socket is not free to be asked.
+  if (domain != copy.ss_family) return pending_socket(fd) != nullptr ? fail(EALREADY) : real().connect(fd, judged, size);
   return stream_connect(fd, target, judged, size, domain, no_wait);
 }
 

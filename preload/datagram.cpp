@@ -86,7 +86,8 @@ Verdict judge(int fd, const Endpoint& target, int domain, bool connects) noexcep
   const bool question = target.port == dns_port;
   if (!question && !was_muted && stays_here(target.address)) return {};
   const Page* known = page();
-  if (known == nullptr) return stays_here(target.address) ? Verdict{} : Verdict{Fate::refused, {}, ENETDOWN};
+  if (known == nullptr)
+    return stays_here(target.address) && !question ? Verdict{} : Verdict{Fate::refused, {}, ENETDOWN};
   const bool synthetic = is_synthetic(*known, target.address);
   if (!question && !was_muted && !synthetic && known->udp_blocked == 0) return {};
   if (!was_muted && known_direct(target, Traffic::datagram)) return {};
@@ -120,6 +121,9 @@ bool redirect(int fd, const sockaddr*& address, socklen_t& size, sockaddr_storag
       !readable(address, size))
     return true;
   std::memcpy(&room, address, size);
+  // On an AF_INET socket Linux takes an unspecified family for its own.
+  if (room.ss_family == AF_UNSPEC && size >= sizeof(sockaddr_in) && option(fd, SO_DOMAIN) == AF_INET)
+    room.ss_family = AF_INET;
   const Endpoint target = Endpoint::from(reinterpret_cast<sockaddr*>(&room), size);
   if (!target.address) return true;
   const Verdict verdict = judge(fd, target, room.ss_family, false);

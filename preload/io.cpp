@@ -24,7 +24,8 @@ int socket_type(int fd) noexcept {
 // What a send must do first; it may get another address, in `room`. False: fail with the errno that is set.
 bool may_send(int fd, const sockaddr*& address, socklen_t& size, int flags, sockaddr_storage& room) noexcept {
   if (!active()) return true;
-  if (address == nullptr || size == 0) return !silenced(fd);
+  // The flag without an address connects nothing: an ordinary write.
+  if (address == nullptr || size == 0) return !silenced(fd) && ((flags & MSG_FASTOPEN) == 0 || !held_back(fd));
   if ((flags & MSG_FASTOPEN) != 0 && socket_type(fd) == SOCK_STREAM) {
     // EINPROGRESS fails, too: the bytes were not taken, as the kernel says without a cookie.
     return connect_hook(fd, address, size, (flags & MSG_DONTWAIT) != 0) == 0;

@@ -27,7 +27,10 @@ constinit std::atomic<unsigned> agent_uid{0};
 constinit std::atomic<unsigned> agent_home{0};  // the user under whose name it was found
 
 constinit std::atomic<const Page*> mapped{nullptr};
-constinit std::atomic<const Page*> dead{nullptr};  // of the agent before this one
+// Of the agents before this one, in the order of their deaths. Never unmapped: what was pending there is lost.
+constexpr std::size_t most_dead = 16;
+constinit std::atomic<const Page*> dead[most_dead]{};
+constinit std::atomic<std::uint64_t> first_user{0};  // the launcher's, plus one; 0: not met yet
 constinit std::atomic<bool> gated{false};
 
 Mode current_mode() noexcept {
@@ -67,7 +70,11 @@ __attribute__((constructor)) void start() noexcept {
 void forget_agent() noexcept {
   token_known.store(false, std::memory_order_release);
   // Never unmapped: another thread may be reading it.
-  if (const Page* old = mapped.exchange(nullptr)) dead.store(old, std::memory_order_release);
+  const Page* old = mapped.exchange(nullptr);
+  for (std::size_t i = 0; old != nullptr && i < most_dead; ++i) {
+    const Page* free = nullptr;
+    if (dead[i].compare_exchange_strong(free, old)) return;
+  }
 }
 
 }  // namespace
@@ -144,6 +151,20 @@ bool recognise_agent(int connection, unsigned user) noexcept {
   return true;
 }
 
+bool trusted_agent(int connection) noexcept {
+  struct {
+    int pid;
+    unsigned uid, gid;
+  } peer{};
+  socklen_t size = sizeof peer;
+  if (sys::call(SYS_getsockopt, connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+  const std::uint64_t first = first_user.load(std::memory_order_relaxed);
+  if (peer.uid != 0 && peer.uid != static_cast<unsigned>(sys::call(SYS_geteuid)) && first != peer.uid + std::uint64_t{1})
+    return false;
+  if (first == 0) first_user.store(peer.uid + std::uint64_t{1}, std::memory_order_relaxed);
+  return true;
+}
+
 void note_page_id(std::uint64_t id) noexcept {
   const Page* known = mapped_page();
   if (known != nullptr && known->id != id) forget_agent();
@@ -176,11 +197,15 @@ bool ever_gated() noexcept { return gated.load(std::memory_order_relaxed); }
 void note_gated() noexcept { gated.store(true, std::memory_order_relaxed); }
 
 bool anything_pending() noexcept {
-  if (!gated.load(std::memory_order_relaxed)) return false;
-  const Page* known = page();  // mapped already, but for the first time after exec
+  const Page* known = mapped_page();
+  if (known == nullptr && gated.load(std::memory_order_relaxed)) known = page();  // for the first time after exec
   if (known != nullptr && known->pending.load(std::memory_order_acquire) != 0) return true;
-  const Page* old = dead.load(std::memory_order_acquire);
-  return old != nullptr && old->pending.load(std::memory_order_acquire) != 0;
+  for (const auto& each : dead) {
+    const Page* old = each.load(std::memory_order_acquire);
+    if (old == nullptr) return false;
+    if (old->pending.load(std::memory_order_acquire) != 0) return true;
+  }
+  return false;
 }
 
 std::uint64_t cookie_of(int fd) noexcept {
@@ -194,15 +219,23 @@ const PageEntry* known_socket_entry(std::uint64_t cookie) noexcept {
   const Page* known = mapped_page();
   if (known != nullptr)
     if (const PageEntry* entry = find_socket(*known, cookie)) return entry;
-  const Page* old = dead.load(std::memory_order_acquire);
-  return old != nullptr ? find_socket(*old, cookie) : nullptr;
+  for (const auto& each : dead) {
+    const Page* old = each.load(std::memory_order_acquire);
+    if (old == nullptr) return nullptr;
+    if (const PageEntry* entry = find_socket(*old, cookie)) return entry;
+  }
+  return nullptr;
 }
 
 SocketState state_of(const PageEntry& entry) noexcept {
   const SocketState state = entry.state.load(std::memory_order_acquire);
-  const Page* old = dead.load(std::memory_order_acquire);
-  const bool of_dead = old != nullptr && &entry >= old->entries && &entry < old->entries + page_entries;
-  return of_dead && state == SocketState::pending ? SocketState::lost : state;
+  if (state != SocketState::pending) return state;
+  for (const auto& each : dead) {
+    const Page* old = each.load(std::memory_order_acquire);
+    if (old == nullptr) break;
+    if (&entry >= old->entries && &entry < old->entries + page_entries) return SocketState::lost;
+  }
+  return state;
 }
 
 const PageEntry* gated_socket(int fd) noexcept {

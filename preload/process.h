@@ -27,6 +27,9 @@ void set_agent_token(const wire::Token& token) noexcept;
 // A standalone agent answers under our name: the one we know, or another than before (then what the old one published
 // is dead). False: it belongs to a user that we must not trust.
 bool recognise_agent(int connection, unsigned user) noexcept;
+// The process that listens at the other end belongs to root, to our own user, or to the user that we (or the process we
+// were forked from) trusted before: the name alone could have been taken by anybody once its owner is gone.
+bool trusted_agent(int connection) noexcept;
 // An answer came from the agent that publishes that page.
 void note_page_id(std::uint64_t id) noexcept;
 

@@ -40,8 +40,8 @@ inline constexpr std::size_t max_message = 4096;
 inline constexpr std::size_t max_registrations = 8;
 inline constexpr std::size_t max_descriptors = 1 + max_registrations;
 inline constexpr std::size_t max_name = 255;
-inline constexpr std::size_t max_watched = 256;
-inline constexpr std::size_t max_learnt = 64;
+inline constexpr std::size_t max_watched = 128;
+inline constexpr std::size_t max_learnt = 32;
 inline constexpr std::size_t max_candidates = 8;
 inline constexpr std::size_t max_query = 3840;  // a DNS message beside the rest
 

@@ -83,6 +83,24 @@ class Configuration(RunCase):
         self.config = None
         self.refused("TOWPATH_CONFIG: .*No such file", TOWPATH_CONFIG="/nowhere.yaml")
 
+    def test_a_file_that_configures_nothing(self):
+        for text, pattern in (("", r"values\.yaml: configures nothing: "),
+                              ("coderd:\n  image: x\n", r"values\.yaml: configures nothing: "),
+                              ("prox:\n  http: 127.0.0.1:1\n", r"values\.yaml:1:1: prox: .*did you mean proxy\?"),
+                              ("codrd:\n  proxy: {http: a}\n", r"values\.yaml:1:1: codrd: .*did you mean coderd\?"),
+                              ("coderd:\n  reverseproxy: {}\n", r"values\.yaml:2:3: coderd\.reverseproxy: .*reverseProxy\?")):
+            with self.subTest(text):
+                named = self.values(text)
+                self.refused(pattern)
+                self.refused(pattern, http_proxy="http://127.0.0.1:1")
+                self.config = None
+                self.refused(pattern, TOWPATH_CONFIG=named)
+
+    def test_an_unknown_command(self):
+        result = self.tool("rum", "--", *STARTED)
+        self.assertEqual((result.code, result.out), (125, ""))
+        self.assertRegex(result.err, '^towpath: unknown command "rum": .*\n$')
+
     def test_a_wrong_variable(self):
         self.config = None
         self.refused(r"\$http_proxy: .*ftp", http_proxy="ftp://127.0.0.1:1")
@@ -182,10 +200,14 @@ class Explain(RunCase):
         self.assertEqual(found["via"], "http://other.example:8080")
 
     def test_a_destination_that_is_none(self):
-        for text in ("name", "name:", "name:0", "name:65536", ":80", "2001:db8::1:443", "name:80x", ""):
+        for text, words in (("name", "no port: try name:443"), ("name:", "no port: try name:443"),
+                            ("[::1]", r"no port: try \[::1\]:443"), ("name:0", "port out of range 1 to 65535"),
+                            ("name:65536", "port out of range 1 to 65535"), (":80", "HOST:PORT"), ("[]:80", "HOST:PORT"),
+                            ("2001:db8::1:443", "HOST:PORT.*brackets"), ("[::1:443", "HOST:PORT"),
+                            ("[::1]x:443", "HOST:PORT"), ("name:80x", "HOST:PORT"), ("", "HOST:PORT")):
             result = self.tool("explain", "-c", self.config, "--", text)
             self.assertEqual((result.code, result.out), (125, ""), text)
-            self.assertIn("HOST:PORT", result.err)
+            self.assertRegex(result.err, words)
 
 
 class Programs(RunCase):

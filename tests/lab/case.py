@@ -21,9 +21,20 @@ BUILD = os.environ.get("TOWPATH_BUILD", os.path.join(_REPOSITORY, "build"))
 TOWPATH = os.path.join(BUILD, "bin", "towpath")
 PRELOAD = os.path.join(BUILD, "lib", "libtowpath.so")
 PROBES = os.path.join(BUILD, "probes")
+REQUIRE_ALL = bool(os.environ.get("TOWPATH_REQUIRE_ALL"))  # scripts/test: nothing may be missing
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _scratch = None
 _failed = False
+
+
+def probe(name, libc="glibc"):
+    """Where a probe lies. One that is missing is a failure, unless this machine cannot build it."""
+    path = os.path.join(PROBES, *([libc] if libc != "glibc" else []), name)
+    if not os.access(path, os.X_OK):
+        if libc == "musl" and not REQUIRE_ALL and not shutil.which("musl-gcc"):
+            raise unittest.SkipTest("musl-gcc is not installed")
+        raise AssertionError(f"{path} is not built")
+    return path
 
 
 class LabCase(unittest.TestCase):
@@ -121,8 +132,10 @@ class LabCase(unittest.TestCase):
         return result
 
     def need(self, program):
-        """The program's path, or the test is skipped with a reason."""
+        """The program's path, or the test is skipped with a reason (a failure under scripts/test)."""
         found = shutil.which(program, path=STANDARD_PATH + ":" + os.environ.get("PATH", ""))
+        if not found and REQUIRE_ALL:
+            self.fail(f"{program} is not installed")
         if not found:
             self.skipTest(f"{program} is not installed")
         return found
@@ -171,8 +184,11 @@ def main():
         os.mkdir(etc)
         netns.enter(etc)
         runner = unittest.TextTestRunner(resultclass=_Result, verbosity=2 if "-v" in sys.argv else 1)
+        missing = [path for path in (TOWPATH, PRELOAD) if not os.path.exists(path)]
+        if missing:
+            sys.exit(f"{', '.join(missing)}: not built")
         result = unittest.main(module="__main__", testRunner=runner, exit=False).result
-        _report_skips(result)
+        absent = _report_skips(result)
     finally:
         proc.stop_all()
         if netns.inside():
@@ -180,12 +196,17 @@ def main():
         if not _failed:
             shutil.rmtree(_scratch, ignore_errors=True)
     sys.stdout.flush()
-    if not result.wasSuccessful():
+    if not result.wasSuccessful() or absent:
         sys.exit(1)
     sys.exit(77 if result.testsRun and len(result.skipped) >= result.testsRun else 0)
 
 
 def _report_skips(result):
+    """True when something was missing that scripts/test has installed."""
     reasons = collections.Counter(re.sub(r"\s+", " ", reason) for _, reason in result.skipped)
     for reason, count in reasons.items():
         print(f"skipped {count}: {reason}", flush=True)
+    absent = REQUIRE_ALL and any(reason.endswith(" is not installed") for reason in reasons)
+    if absent:
+        print("failed: TOWPATH_REQUIRE_ALL is set, and something is not installed", flush=True)
+    return absent

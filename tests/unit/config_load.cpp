@@ -141,8 +141,9 @@ TEST_CASE("load: every key beyond the chart is read") {
       "  reverseProxy:\n    trustedOrigins: '10.0.0.0/8, 192.0.2.1'\n    headers: [X-Real-IP]\n    proxyProtocol: "
       "require\n"
       "    ports: [8080, {port: 8443, mode: proxy}]\n    strip: true\n    headerTimeout: 2m\n");
-  for (const std::string& text : out.texts) MESSAGE(text);
-  CHECK(out.texts.empty());
+  CHECK(out.texts == std::vector<std::string>{"proxy.plainHttp: has no effect in this version",
+                                              "proxy.setuid: has no effect in this version",
+                                              "reverseProxy: has no effect in this version"});
   REQUIRE(out.loaded.policy);
   const Policy& policy = *out.loaded.policy;
   CHECK(policy.http->credentials == Credentials{"user", "pa:ss word"});
@@ -237,14 +238,50 @@ TEST_CASE("load: one section in two places is an error") {
   const auto out = load_yaml("proxy: {http: a}\ncoderd:\n  proxy: {http: b}\n  proxy: {http: c}\n");
   CHECK(out.has("F:1:8: proxy: also given as coderd.proxy in line 3"));
   CHECK(out.has("F:4:3: coderd.proxy: this key is already in line 3"));
-  CHECK(load_yaml("proxy: {http: a}\ncoderd: {reverseProxy: {strip: true}}").texts.empty());
+  CHECK(load_yaml("proxy: {http: a}\ncoderd: {reverseProxy: {strip: true}}").loaded.policy);
 }
 
-TEST_CASE("load: a file without our sections is worth a warning") {
-  const auto out = load_yaml("coderd: {prxy: {http: a}}\n");
-  CHECK(out.has("F: no section"));
-  CHECK(out.loaded.policy);
-  CHECK_FALSE(out.loaded.configured);
+TEST_CASE("load: a file that is named and configures nothing is an error") {
+  for (const char* text : {"", "a: 1\n", "coderd:\n", "coderd: {image: x}\n", "coderd: {env: [{name: a}]}\nother: {proxy: 5}\n"}) {
+    const auto out = load_yaml(text, {{"http_proxy", "a"}});
+    CHECK(out.has("F: configures nothing: no section coderd.proxy"));
+    CHECK(out.texts.size() == 1);
+    CHECK_FALSE(out.loaded.policy);
+    CHECK(out.loaded.configured);
+  }
+}
+
+TEST_CASE("load: a mistyped section is an error") {
+  const std::pair<const char*, const char*> rows[] = {
+      {"prox: {http: a}\n", "F:1:1: prox: unknown key, did you mean proxy?"},
+      {"porxy: {http: a}\n", "F:1:1: porxy: unknown key, did you mean proxy?"},
+      {"reverseproxy: {}\n", "F:1:1: reverseproxy: unknown key, did you mean reverseProxy?"},
+      {"codrd: {proxy: {http: a}}\n", "F:1:1: codrd: unknown key, did you mean coderd?"},
+      {"coder: {proxy: {http: a}}\n", "F:1:1: coder: unknown key, did you mean coderd?"},
+      {"coderd: {prxy: {http: a}}\n", "F:1:10: coderd.prxy: unknown key, did you mean proxy?"},
+      {"coderd: {proxy: {}, Proxy: {http: a}}\n", "F:1:21: coderd.Proxy: unknown key, did you mean proxy?"},
+      {"coderd: {proxy: {}, reversProxy: 1}\n", "F:1:21: coderd.reversProxy: unknown key, did you mean reverseProxy?"},
+      {"proxy: {http: a}\ncodred: {proxy: {https: b}}\n", "F:2:1: codred: unknown key, did you mean coderd?"}};
+  for (const auto& [text, problem] : rows) {
+    const auto out = load_yaml(text);
+    CHECK(out.has(problem));
+    CHECK(out.texts.size() == 1);
+    CHECK_FALSE(out.loaded.policy);
+  }
+  // Others' keys.
+  CHECK(load_yaml("coderd: {proxy: {http: a}, env: 1, workspaceProxy: false}\ncoder: {}\nprox: 1\ncode-server: 2\n").texts.empty());
+}
+
+TEST_CASE("load: what has no effect in this version is said") {
+  const std::string none = "has no effect in this version";
+  CHECK(load_yaml("proxy: {http: a, plainHttp: connect}").has("proxy.plainHttp: " + none));
+  CHECK(load_yaml("proxy: {http: a, setuid: direct}").has("proxy.setuid: " + none));
+  for (const char* one : {"strip: true", "ports: [80]", "headerTimeout: 1s", "headers: [A]", "trustedOrigins: '::1'"})
+    CHECK(load_yaml("reverseProxy: {" + std::string(one) + "}").has("reverseProxy: " + none));
+  CHECK(load_yaml("proxy: {http: a, plainHttp: auto, setuid: refuse}\nreverseProxy: {headers: [], ports: all, strip: false}").texts.empty());
+  CHECK(load_yaml("proxy: {https: a}").has("proxy.https: connections to port 80 go direct"));
+  CHECK(load_yaml("proxy: {https: a, ports: [443]}").texts.empty());
+  CHECK(load_yaml("proxy: {https: a, all: b}").texts.empty());
 }
 
 TEST_CASE("load: an unreadable file is an error, also when the environment names it") {
