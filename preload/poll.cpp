@@ -59,7 +59,7 @@ class PollRoom {
   pollfd* get() noexcept { return at_; }
 
  private:
-  static constexpr std::size_t on_stack = 129;
+  static constexpr std::size_t on_stack = 65;
   pollfd stack_[on_stack];
   pollfd* at_ = stack_;
   std::size_t size_ = 0;

@@ -3,7 +3,6 @@
 
 import re
 import socket
-import unittest
 
 from lab import netns
 from lab.case import LabCase, main
@@ -23,8 +22,7 @@ class Lookups(LabCase):
 
     @classmethod
     def setUpClass(cls):
-        if path_of(cls.libc) is None:
-            raise unittest.SkipTest(f"the probe was not built for {cls.libc}")
+        path_of(cls.libc)  # skips where there is no musl
         super().setUpClass()
         cls.origin = cls.start(RawOrigin(banner=b"at the proxy's side\n"))
         cls.proxy = cls.start(Proxy("http", {NAME: cls.origin.address}))
