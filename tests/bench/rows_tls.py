@@ -1,11 +1,12 @@
-"""An https:// proxy: haproxy ends TLS in front of minimal_proxy. The floor is curl, which can speak TLS to a proxy."""
+"""An https:// proxy: haproxy ends TLS in front of minimal_proxy. The floor is curl, which can speak TLS to a proxy.
+proxychains4 cannot: it goes through a stunnel client, as its users are told to."""
 
 import os
 import shutil
 import statistics
 import subprocess
 
-from bed import NAME, need
+from bed import NAME, PROXYCHAINS, need
 from lab import proc
 from lab.case import STANDARD_PATH
 from table import Figure, row
@@ -45,6 +46,30 @@ listen tls
         self.process.stop(grace=0)
 
 
+class Stunnel:
+    """Plain on a port of this machine, TLS to the proxy: what stands between proxychains4 and an https:// proxy."""
+
+    def __init__(self, bed, tls):
+        self.port = proc.free_port()
+        config = bed.file("stunnel.conf", "foreground = yes\npid =\n[tls]\nclient = yes\n"
+                          f"accept = 127.0.0.1:{self.port}\nconnect = 127.0.0.1:{tls.port}\n"
+                          f"verifyChain = yes\nCAfile = {tls.ca}\ncheckIP = 127.0.0.1\n")
+        program = need(shutil.which("stunnel4", path=STANDARD_PATH) or shutil.which("stunnel", path=STANDARD_PATH), "stunnel4")
+        self.process = proc.Process("stunnel", [program, config], bed.directory)
+        self.process.wait_listening(self.port)
+
+    def stop(self):
+        self.process.stop(grace=0)
+
+
+def _proxychains(bed, tls, *command):
+    if PROXYCHAINS is None:
+        return None
+    stunnel = bed.use(Stunnel(bed, tls))
+    config = bed.file("proxychains.conf", f"strict_chain\nquiet_mode\nproxy_dns\n[ProxyList]\nhttp 127.0.0.1 {stunnel.port}\n")
+    return lambda: _read(bed, [PROXYCHAINS, "-q", "-f", config, *command])
+
+
 def _curl(bed, *urls):
     curl = [need(shutil.which("curl", path=STANDARD_PATH), "curl"), "-sS", "-o", "/dev/null",
             "-w", "%{http_code} %{time_starttransfer} %{speed_download}\\n"]
@@ -53,7 +78,8 @@ def _curl(bed, *urls):
     own = ["--proxy", f"https://127.0.0.1:{tls.port}", "--proxy-cacert", tls.ca, "--proxytunnel"]
     words = bed.towpath_words(f"https://127.0.0.1:{tls.port}", f"    tls: {{caFile: {tls.ca}}}\n")
     return {"floor": lambda: _read(bed, [*curl, *own, *targets]),
-            "towpath": lambda: _read(bed, [*words, *curl, *targets])}
+            "towpath": lambda: _read(bed, [*words, *curl, *targets]),
+            "proxychains4": _proxychains(bed, tls, *curl, *targets)}
 
 
 def _read(bed, command):
