@@ -65,17 +65,24 @@ std::unique_ptr<Agent> Agent::start(uv_loop_t* loop, std::shared_ptr<const Polic
   UniqueFd names_fd(fcntl(kept.names.get(), F_DUPFD_CLOEXEC, 3));
   auto names = SyntheticNames::adopt(std::move(names_fd), range, why);
   if (!names) return nullptr;
-  std::unique_ptr<Agent> agent(
-      new Agent(loop, std::move(policy), kept, log, std::move(*page), std::move(*names)));
+  std::unique_ptr<Agent> agent(new Agent(loop, std::move(policy), kept, log, std::move(*page), std::move(*names)));
   if (!agent->open(why)) return nullptr;
   return agent;
 }
 
 Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, const Log& log, PageWriter page,
              SyntheticNames names)
-    : loop_(loop), policy_(std::move(policy)), kept_(kept), log_(log), page_(std::move(page)), sockets_(loop),
-      lookup_(loop), names_(std::move(names), lookup_),
-      dns_(loop, policy_, names_, lookup_, page_, log_), datagrams_(policy_, names_, dns_, page_, log_), door_(loop) {
+    : loop_(loop),
+      policy_(std::move(policy)),
+      kept_(kept),
+      log_(log),
+      page_(std::move(page)),
+      sockets_(loop),
+      lookup_(loop),
+      names_(std::move(names), lookup_),
+      dns_(loop, policy_, names_, lookup_, page_, log_),
+      datagrams_(policy_, names_, dns_, page_, log_),
+      door_(loop) {
   const auto any = names_.synthetic_prefix_v6();
   page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);
   page_.set_udp_blocked(policy_->udp == UdpMode::block && policy_->any_proxy());
@@ -89,9 +96,8 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
 
 bool Agent::open(std::string& why) {
   why = "libuv cannot watch the agent's sockets";
-  if (!sockets_.ok() || !listener_.open(this, [&](uv_poll_t* handle) {
-        return uv_poll_init(loop_, handle, kept_.control.get());
-      }))
+  if (!sockets_.ok() ||
+      !listener_.open(this, [&](uv_poll_t* handle) { return uv_poll_init(loop_, handle, kept_.control.get()); }))
     return false;
   uv_poll_start(listener_.get(), UV_READABLE,
                 [](uv_poll_t* handle, int, int) { static_cast<Agent*>(handle->data)->accept(); });
@@ -199,7 +205,8 @@ void Agent::on_connect(Conversation& talk, const wire::ConnectAsk& ask, std::vec
   order.policy = policy_;
   order.asker = talk.asker();
   const std::string target = target_text(order.name, ask.target);
-  if (synthetic && order.name.empty()) return refuse(talk, order.asker, target, nullptr, {Err::no_such_synthetic, Stage::lookup});
+  if (synthetic && order.name.empty())
+    return refuse(talk, order.asker, target, nullptr, {Err::no_such_synthetic, Stage::lookup});
   const Decision decision =
       decide(*policy_, {order.name, synthetic ? IpAddress{} : ask.target.address, ask.target.port}, proxy_endpoints_);
   LogLine(log_, Level::debug, "connect")
@@ -207,7 +214,8 @@ void Agent::on_connect(Conversation& talk, const wire::ConnectAsk& ask, std::vec
       .add("target", target)
       .add("route", decision.kind == RouteKind::tunnel ? decision.proxy->display() : "direct")
       .add("rule", decision.rule);
-  if (decision.kind == RouteKind::refused) return refuse(talk, order.asker, target, nullptr, {Err::bad_configuration, Stage::config});
+  if (decision.kind == RouteKind::refused)
+    return refuse(talk, order.asker, target, nullptr, {Err::bad_configuration, Stage::config});
   if (decision.kind == RouteKind::direct && !synthetic) return talk.answer(wire::Answer::direct);
   order.proxy = decision.proxy;
   if (attempts_.size() >= most_attempts || !page_.begin(ask.cookie, ask.target))
@@ -271,7 +279,7 @@ void Agent::on_epoll(Conversation& talk, const wire::EpollAsk& ask, std::vector<
   Attempt* attempt = find(ask.cookie);
   if (attempt == nullptr || descriptors.size() != 1) return talk.answer(wire::Answer::native);
   talk.answer(wire::Answer::done, attempt->registrations().apply(talk.asker().pid, ask.operation, ask.registration,
-                                                                std::move(descriptors[0])));
+                                                                 std::move(descriptors[0])));
 }
 
 void Agent::on_closing(Conversation& talk, const wire::ClosingAsk& ask) {
@@ -345,8 +353,7 @@ bool Agent::lead_to_dns(Conversation& talk, const wire::ConnectAsk& ask, int fd)
   reply.endpoint = bound_to_device(fd) ? Endpoint{} : dns_.stream_door(ask.target, ask.domain, ask.v6_only);
   if (!reply.endpoint.address || !page_.note(ask.cookie, SocketState::dns, ask.target))
     talk.answer(wire::Answer::refuse, ENETUNREACH);
-  else
-    talk.answer(reply);
+  else talk.answer(reply);
   return true;
 }
 
@@ -381,12 +388,13 @@ TlsClient* Agent::tls(std::string& why) {
 }
 
 void Agent::on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls) {
-  auto relay = std::make_unique<Relay>(sockets_, std::move(program), std::move(proxy), std::move(tls), [this](Relay& ended) {
-    const auto at = relays_.find(&ended);
-    if (at == relays_.end()) return;
-    ended_relays_.push_back(std::move(at->second));
-    relays_.erase(at);
-  });
+  auto relay =
+      std::make_unique<Relay>(sockets_, std::move(program), std::move(proxy), std::move(tls), [this](Relay& ended) {
+        const auto at = relays_.find(&ended);
+        if (at == relays_.end()) return;
+        ended_relays_.push_back(std::move(at->second));
+        relays_.erase(at);
+      });
   Relay* const at = relay.get();
   relays_.emplace(at, std::move(relay));
   at->start();

@@ -68,7 +68,8 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   void on_datagram(Conversation& talk, const wire::DatagramAsk& ask, std::vector<UniqueFd> descriptors);
   void on_query(Conversation& talk, std::span<const std::byte> query);
   bool lead_to_dns(Conversation& talk, const wire::ConnectAsk& ask, int fd);
-  void refuse(Conversation& talk, const Asker& asker, const std::string& target, const ProxyUrl* proxy, const Error& error);
+  void refuse(Conversation& talk, const Asker& asker, const std::string& target, const ProxyUrl* proxy,
+              const Error& error);
   void tell_watchers(std::uint64_t cookie);
   void log_failure(const Asker& asker, const Failure& failure);
   Attempt* find(std::uint64_t cookie);

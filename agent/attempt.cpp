@@ -57,7 +57,8 @@ Endpoint own_end(int fd) noexcept {
 
 }  // namespace
 
-Attempt::Attempt(AttemptHost& host, Order order) : host_(host), order_(std::move(order)), registrations_(host.death_bell()), started_ms_(uv_now(host.loop())) {}
+Attempt::Attempt(AttemptHost& host, Order order)
+    : host_(host), order_(std::move(order)), registrations_(host.death_bell()), started_ms_(uv_now(host.loop())) {}
 
 void Attempt::start(Conversation* waiting) {
   waiting_ = waiting;
@@ -92,8 +93,7 @@ void Attempt::found(std::vector<IpAddress> addresses, LookupError error) {
   for (const IpAddress& address : addresses) candidates_.push_back({address, port});
   if (order_.proxy != nullptr) host_.on_proxy_found(candidates_);
   relayed_ = needs_relay();
-  if (!relayed_)
-    std::erase_if(candidates_, [&](const Endpoint& each) { return !fits(each.address, order_.ask); });
+  if (!relayed_) std::erase_if(candidates_, [&](const Endpoint& each) { return !fits(each.address, order_.ask); });
   last_ = {Err::family_mismatch, Stage::connect};
   dial_next();
 }
@@ -127,8 +127,8 @@ int Attempt::begin_connect(const Endpoint& to) {
   const int fd = order_.socket.get();
   const bool nonblocking = (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0;
   for (bool again = false;; again = true) {
-    const ssize_t result = nonblocking ? connect(fd, at, size)
-                                       : sendto(fd, "", 0, MSG_FASTOPEN | MSG_DONTWAIT | MSG_NOSIGNAL, at, size);
+    const ssize_t result =
+        nonblocking ? connect(fd, at, size) : sendto(fd, "", 0, MSG_FASTOPEN | MSG_DONTWAIT | MSG_NOSIGNAL, at, size);
     if (result >= 0) return 0;
     // A socket whose last attempt failed behind the program's back refuses one connect first, and is free by that.
     if (errno != ECONNABORTED || again) return errno;
@@ -334,7 +334,8 @@ void Attempt::wait_for(std::uint32_t events) {
   const int fd = state_ == State::joining ? order_.socket.get() : carrier();
   if (watched_fd_ != -1 && watched_fd_ != fd) stop_watching();
   if (watched_fd_ == fd && watched_events_ == events) return;
-  const bool ok = watched_fd_ == fd ? host_.sockets().change(fd, events, this) : host_.sockets().watch(fd, events, this);
+  const bool ok =
+      watched_fd_ == fd ? host_.sockets().change(fd, events, this) : host_.sockets().watch(fd, events, this);
   if (!ok) return fail({Err::os_error, Stage::ask, 0, errno});
   watched_fd_ = fd;
   watched_events_ = events;
@@ -384,7 +385,7 @@ void Attempt::take_off_the_proxy() {
   nowhere.sa_family = AF_UNSPEC;
   connect(order_.socket.get(), &nowhere, sizeof nowhere);
   (void)socket_error(order_.socket.get());  // ECONNRESET, which is only how we left the proxy
-  if (waiting_ != nullptr) return;  // the caller gets the errno itself, and a socket that can connect again
+  if (waiting_ != nullptr) return;          // the caller gets the errno itself, and a socket that can connect again
   const Endpoint closed = host_.closed_port(order_.ask.domain, order_.ask.v6_only);
   if (closed.address) begin_connect(closed);
 }

@@ -8,9 +8,9 @@
 //   joining      the program's socket is connecting to the relay (only for a carrier of our own)
 //   over         the verdict is published; only the host may touch it, to free it
 //
-// The carrier is the program's own socket, so that nothing of ours stays in the path. Where that cannot be (TLS needs an
-// owner; some sockets cannot reach the proxy's address) it is a socket of the agent, and the program's is joined to it
-// by a relay when the tunnel stands.
+// The carrier is the program's own socket, so that nothing of ours stays in the path. Where that cannot be (TLS needs
+// an owner; some sockets cannot reach the proxy's address) it is a socket of the agent, and the program's is joined to
+// it by a relay when the tunnel stands.
 //
 // A caller that waits has a conversation (waiting_); for one that does not, the verdict is in the page, in the
 // program's epoll sets and in the socket itself. The order at the end is always: socket, page, epoll sets, caller.
@@ -84,7 +84,9 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   [[nodiscard]] std::uint16_t status() const noexcept;
   [[nodiscard]] std::string detail() const;
   [[nodiscard]] const Endpoint& dialled() const noexcept { return dialled_; }
-  [[nodiscard]] bool sent_login() const noexcept { return order_.proxy != nullptr && order_.proxy->credentials.has_value(); }
+  [[nodiscard]] bool sent_login() const noexcept {
+    return order_.proxy != nullptr && order_.proxy->credentials.has_value();
+  }
   [[nodiscard]] std::uint64_t started_ms() const noexcept { return started_ms_; }
 
   void on_socket_ready(std::uint32_t events) override;
@@ -132,7 +134,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   std::vector<Endpoint> candidates_;
   std::size_t next_ = 0;
   Endpoint dialled_;
-  Error last_;            // of the last candidate that failed
+  Error last_;              // of the last candidate that failed
   bool dial_said_ = false;  // the asker was told to dial, and has not said how it went
   bool relayed_ = false;
   UniqueFd own_;  // the carrier of a relayed attempt
@@ -140,7 +142,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   std::uint32_t tls_wants_ = 0;  // what the TLS session waits for, whichever way the bytes go
   RelayDoor::Ticket at_door_ = 0;
   std::string tls_why_;
-  int watched_fd_ = -1;   // in the socket watch
+  int watched_fd_ = -1;  // in the socket watch
   std::uint32_t watched_events_ = 0;
   std::uint64_t started_ms_ = 0;
   std::variant<std::monostate, HttpConnectClient, Socks5Client> machine_;

@@ -1,6 +1,6 @@
-// What becomes of datagrams: nothing of ours carries them, so they are led to our own name service (port 53), left alone,
-// or silenced. A silenced socket may be connected, since programs and libc connect datagram sockets only to learn
-// which of their own addresses would be used; it may not send.
+// What becomes of datagrams: nothing of ours carries them, so they are led to our own name service (port 53), left
+// alone, or silenced. A silenced socket may be connected, since programs and libc connect datagram sockets only to
+// learn which of their own addresses would be used; it may not send.
 #pragma once
 
 #include "agent/dns_stub.h"
@@ -31,8 +31,8 @@ class Datagrams {
   const Log& log_;
 };
 
-// The socket would go to a name server, and a socket of that kind cannot be led anywhere else: bound to a device that is
-// not the loopback, it would put its questions on that device's wire.
+// The socket would go to a name server, and a socket of that kind cannot be led anywhere else: bound to a device that
+// is not the loopback, it would put its questions on that device's wire.
 [[nodiscard]] bool bound_to_device(int fd) noexcept;
 
 }  // namespace towpath

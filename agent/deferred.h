@@ -2,7 +2,8 @@
 // over, in the program's own epoll set, under the program's own descriptor number.
 //
 // The kernel keys a registration by (open file, number), so the agent has only to hold the socket at the same number
-// while it calls epoll_ctl; afterwards the program can change and delete it as its own (tests/platform/foreign_epoll.c).
+// while it calls epoll_ctl; afterwards the program can change and delete it as its own
+// (tests/platform/foreign_epoll.c).
 #pragma once
 
 #include <vector>

@@ -35,7 +35,12 @@ void say(const dns::Question& question, dns::Rcode code, std::size_t limit, cons
 
 DnsAnswers::DnsAnswers(uv_loop_t* loop, const std::shared_ptr<const Policy>& policy, NameService& names, Lookup& lookup,
                        const Log& log, Learnt learnt)
-    : loop_(loop), policy_(policy), names_(names), lookup_(lookup), log_(log), learnt_(std::move(learnt)),
+    : loop_(loop),
+      policy_(policy),
+      names_(names),
+      lookup_(lookup),
+      log_(log),
+      learnt_(std::move(learnt)),
       forwarder_(loop) {}
 
 DnsAnswers::~DnsAnswers() {
@@ -62,7 +67,8 @@ void DnsAnswers::answer(std::span<const std::byte> query, const Endpoint& asked,
 
 void DnsAnswers::judge(std::span<const std::byte> query, const dns::Question& question, const Endpoint& asked,
                        std::size_t limit, Done done) {
-  if (policy_->dns == DnsMode::local || !policy_->any_proxy()) return pass_on(query, question, asked, limit, std::move(done));
+  if (policy_->dns == DnsMode::local || !policy_->any_proxy())
+    return pass_on(query, question, asked, limit, std::move(done));
   const std::string name(question.text());
   if (question.type == dns::type::ptr && question.klass == dns::class_internet) {
     const IpAddress address = dns::reverse_address(name);
@@ -93,7 +99,8 @@ void DnsAnswers::synthetic(const dns::Question& question, std::size_t limit, con
       LogLine(log_, Level::error, "names_full").add("name", name).add("hint", "widen syntheticRange");
       return say(question, dns::Rcode::failed, limit, done);
     case NameService::Answer::Kind::no_such_name: return say(question, dns::Rcode::no_such_name, limit, done);
-    case NameService::Answer::Kind::own: return say(question, dns::Rcode::failed, limit, done);  // changed while we asked
+    case NameService::Answer::Kind::own:
+      return say(question, dns::Rcode::failed, limit, done);  // changed while we asked
   }
 }
 
@@ -101,16 +108,17 @@ void DnsAnswers::pass_on(std::span<const std::byte> query, const dns::Question& 
                          std::size_t limit, Done done) {
   std::vector<Endpoint> list = servers();
   // The one that the program chose first; one that the machine does not use is not asked at all.
-  if (const auto at = std::find(list.begin(), list.end(), asked); at != list.end()) std::rotate(list.begin(), at, at + 1);
+  if (const auto at = std::find(list.begin(), list.end(), asked); at != list.end())
+    std::rotate(list.begin(), at, at + 1);
   const bool whole = limit > question.udp_size;
   const bool taken = forwarder_.forward(query, question, std::move(list), whole,
                                         [this, question, limit, done](std::vector<std::byte> reply) {
-    if (reply.empty()) return say(question, dns::Rcode::failed, limit, done);
-    passed(question, reply);
-    if (reply.size() <= limit) return done(reply);
-    std::byte out[most_own_bytes];
-    done({out, dns::truncate(out, question)});
-  });
+                                          if (reply.empty()) return say(question, dns::Rcode::failed, limit, done);
+                                          passed(question, reply);
+                                          if (reply.size() <= limit) return done(reply);
+                                          std::byte out[most_own_bytes];
+                                          done({out, dns::truncate(out, question)});
+                                        });
   if (!taken) say(question, dns::Rcode::failed, limit, done);
 }
 

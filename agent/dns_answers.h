@@ -42,8 +42,8 @@ class DnsAnswers {
              const Log& log, Learnt learnt);
   ~DnsAnswers();
 
-  // `asked`: the name server that the program asked, none when it did not say. `limit`: how long a reply may be; 0: what
-  // the question itself says (UDP).
+  // `asked`: the name server that the program asked, none when it did not say. `limit`: how long a reply may be; 0:
+  // what the question itself says (UDP).
   void answer(std::span<const std::byte> query, const Endpoint& asked, std::size_t limit, Done done);
 
   // The servers of resolv.conf, or what libc asks where there are none.
@@ -63,8 +63,8 @@ class DnsAnswers {
 
   void judge(std::span<const std::byte> query, const dns::Question& question, const Endpoint& asked, std::size_t limit,
              Done done);
-  void pass_on(std::span<const std::byte> query, const dns::Question& question, const Endpoint& asked, std::size_t limit,
-               Done done);
+  void pass_on(std::span<const std::byte> query, const dns::Question& question, const Endpoint& asked,
+               std::size_t limit, Done done);
   void passed(const dns::Question& question, std::span<const std::byte> reply);
   void try_candidate(const dns::Question& question, std::size_t limit, Done done);
   void decided(std::uint64_t key, bool exists);

@@ -23,9 +23,7 @@ std::uint16_t random_id() noexcept {
 }
 
 // A server that says this has nothing to say about the name: another may.
-bool of_no_use(dns::Rcode code) noexcept {
-  return code != dns::Rcode::ok && code != dns::Rcode::no_such_name;
-}
+bool of_no_use(dns::Rcode code) noexcept { return code != dns::Rcode::ok && code != dns::Rcode::no_such_name; }
 
 }  // namespace
 
@@ -34,8 +32,12 @@ class DnsForwarder::Asked {
  public:
   Asked(DnsForwarder& owner, std::span<const std::byte> query, const dns::Question& question,
         std::vector<Endpoint> servers, bool whole, Done done)
-      : owner_(owner), query_(query.begin(), query.end()), question_(question), servers_(std::move(servers)),
-        whole_(whole), done_(std::move(done)) {}
+      : owner_(owner),
+        query_(query.begin(), query.end()),
+        question_(question),
+        servers_(std::move(servers)),
+        whole_(whole),
+        done_(std::move(done)) {}
 
   bool start() {
     if (!timer_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(owner_.loop_, handle); })) return false;
@@ -137,7 +139,8 @@ class DnsForwarder::Asked {
       if (size <= 0) return next_server();
       stream_.insert(stream_.end(), buffer, buffer + size);
       if (stream_.size() < 2) continue;
-      const std::size_t length = std::to_integer<std::size_t>(stream_[0]) << 8 | std::to_integer<std::size_t>(stream_[1]);
+      const std::size_t length =
+          std::to_integer<std::size_t>(stream_[0]) << 8 | std::to_integer<std::size_t>(stream_[1]);
       if (stream_.size() < 2 + length) continue;
       const std::span<const std::byte> reply(stream_.data() + 2, length);
       dns::ReplyHead head;

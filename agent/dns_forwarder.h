@@ -2,8 +2,8 @@
 //
 // Each question has a socket (and so a source port) of its own and a random id; a reply counts when it comes from
 // the asked server, under that id, to that question. Servers are asked in turn, one after the other is silent
-// for `per_server` or of no use (refused, SERVFAIL). UDP first; a truncated reply is fetched again over TCP for those who
-// can take it whole. Bounded in number and time.
+// for `per_server` or of no use (refused, SERVFAIL). UDP first; a truncated reply is fetched again over TCP for those
+// who can take it whole. Bounded in number and time.
 #pragma once
 
 #include <chrono>

@@ -129,7 +129,11 @@ class DnsStub::Stream {
 
 DnsStub::DnsStub(uv_loop_t* loop, const std::shared_ptr<const Policy>& policy, NameService& names, Lookup& lookup,
                  PageWriter& page, const Log& log)
-    : loop_(loop), policy_(policy), names_(names), page_(page), log_(log),
+    : loop_(loop),
+      policy_(policy),
+      names_(names),
+      page_(page),
+      log_(log),
       answers_(loop, policy, names, lookup, log, [&page] { page.raise_epoch(); }) {
   // What an agent before this one told the programs stays true.
   const Page& before = page_.page();
@@ -270,7 +274,8 @@ void DnsStub::read(Side& side) {
   for (int i = 0; i < datagrams_per_turn; ++i) {
     sockaddr_storage address;
     socklen_t size = sizeof address;
-    const ssize_t got = recvfrom(side.fd.get(), buffer, sizeof buffer, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&address), &size);
+    const ssize_t got =
+        recvfrom(side.fd.get(), buffer, sizeof buffer, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&address), &size);
     if (got < 0) return;  // EAGAIN; an error of an answer that could not be delivered is over with this call
     const Endpoint peer = Endpoint::from(reinterpret_cast<sockaddr*>(&address), size);
     if (!is_ours(PeerKind::datagram, peer, side.own, nullptr)) continue;

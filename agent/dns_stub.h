@@ -1,5 +1,5 @@
-// The name server that programs with a resolver of their own reach in the place of the one they ask: sockets that connect
-// or send to port 53 are led here by the hooks, and what happens to a question is agent/dns_answers.
+// The name server that programs with a resolver of their own reach in the place of the one they ask: sockets that
+// connect or send to port 53 are led here by the hooks, and what happens to a question is agent/dns_answers.
 //
 // - UDP: one *door* (a socket on 127.0.0.1 and one on ::1) per asked name server. The published page tells which port
 //   stands for which server, so that the hooks show an answer as coming from the server that was asked, also

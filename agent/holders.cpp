@@ -51,7 +51,8 @@ bool add_children(pid_t pid, std::vector<pid_t>& out) {
   if (!threads) return has_ended(errno);
   while (const dirent* entry = readdir(threads.get())) {
     if (entry->d_name[0] == '.') continue;
-    const UniqueFd fd(openat(dirfd(threads.get()), (std::string(entry->d_name) + "/children").c_str(), O_RDONLY | O_CLOEXEC));
+    const UniqueFd fd(
+        openat(dirfd(threads.get()), (std::string(entry->d_name) + "/children").c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd) {
       if (faccessat(dirfd(threads.get()), entry->d_name, F_OK, 0) == 0) return false;
       continue;
@@ -73,7 +74,7 @@ bool add_children(pid_t pid, std::vector<pid_t>& out) {
 }  // namespace
 
 bool held_elsewhere(std::vector<pid_t> roots, int socket, pid_t except, int except_fd) {
-  struct stat status{};
+  struct stat status {};
   if (fstat(socket, &status) != 0) return true;
   const std::string link = "socket:[" + std::to_string(status.st_ino) + "]";
   std::unordered_set<pid_t> seen;

@@ -11,9 +11,9 @@
 namespace towpath {
 
 struct Kept {
-  UniqueFd control;  // the listening socket: asks queue here while there is no agent
-  UniqueFd names;    // SyntheticNames
-  UniqueFd page;     // PageWriter
+  UniqueFd control;              // the listening socket: asks queue here while there is no agent
+  UniqueFd names;                // SyntheticNames
+  UniqueFd page;                 // PageWriter
   UniqueFd shelf_in, shelf_out;  // DeathBell: descriptors that lie in flight between the two
   wire::Token token{};
   std::string control_name;  // abstract

@@ -15,7 +15,8 @@ namespace towpath {
 OpenSockets OpenSockets::list(Kind kind) {
   OpenSockets out;
   const UniqueFd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-  out.complete_ = netlink && out.list_family(netlink.get(), kind, AF_INET) && out.list_family(netlink.get(), kind, AF_INET6);
+  out.complete_ =
+      netlink && out.list_family(netlink.get(), kind, AF_INET) && out.list_family(netlink.get(), kind, AF_INET6);
   return out;
 }
 

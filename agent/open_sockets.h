@@ -1,5 +1,5 @@
-// Which TCP or UDP sockets this network namespace has, by the kernel's identity (SO_COOKIE): one sock_diag dump, which needs
-// no privilege (tests/platform/sock_diag.c).
+// Which TCP or UDP sockets this network namespace has, by the kernel's identity (SO_COOKIE): one sock_diag dump, which
+// needs no privilege (tests/platform/sock_diag.c).
 #pragma once
 
 #include <cstdint>

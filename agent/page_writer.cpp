@@ -81,7 +81,8 @@ PageEntry* PageWriter::free_entry(std::uint64_t cookie) noexcept {
 }
 
 void PageWriter::set_state(PageEntry& entry, SocketState state, bool held) noexcept {
-  const bool was = counted(entry.state.load(std::memory_order_relaxed)) || entry.held.load(std::memory_order_relaxed) != 0;
+  const bool was =
+      counted(entry.state.load(std::memory_order_relaxed)) || entry.held.load(std::memory_order_relaxed) != 0;
   const bool is = counted(state) || held;
   // The counter covers the state: raised before, lowered after.
   if (is && !was) page_->pending.fetch_add(1, std::memory_order_release);

@@ -17,7 +17,8 @@ class PageWriter {
   // Takes over what an earlier agent left: its unfinished handshakes become `lost`.
   [[nodiscard]] static std::optional<PageWriter> adopt(int borrowed_memfd, std::string& why);
 
-  PageWriter(PageWriter&& other) noexcept : page_(std::exchange(other.page_, nullptr)), reader_(std::move(other.reader_)) {}
+  PageWriter(PageWriter&& other) noexcept
+      : page_(std::exchange(other.page_, nullptr)), reader_(std::move(other.reader_)) {}
   ~PageWriter();
 
   // Where synthetic addresses lie, for the hooks that must tell them without asking.

@@ -20,7 +20,10 @@ void reset_on_close(int fd) noexcept {
 }  // namespace
 
 Relay::Relay(SocketWatch& sockets, UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Ended ended)
-    : sockets_(sockets), program_(*this, std::move(program)), proxy_(*this, std::move(proxy)), tls_(std::move(tls)),
+    : sockets_(sockets),
+      program_(*this, std::move(program)),
+      proxy_(*this, std::move(proxy)),
+      tls_(std::move(tls)),
       ended_(std::move(ended)) {}
 
 Relay::~Relay() {
@@ -47,8 +50,8 @@ Relay::Io Relay::read_program(Flow& flow) {
 }
 
 Relay::Io Relay::write_program(Flow& flow) {
-  const ssize_t put = send(program_.fd.get(), flow.bytes.get() + flow.begin, flow.end - flow.begin,
-                           MSG_DONTWAIT | MSG_NOSIGNAL);
+  const ssize_t put =
+      send(program_.fd.get(), flow.bytes.get() + flow.begin, flow.end - flow.begin, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (put < 0) return errno == EAGAIN || errno == EINTR ? Io::would_block : Io::failed;
   flow.begin += static_cast<std::size_t>(put);
   return Io::moved;
@@ -82,8 +85,8 @@ Relay::Io Relay::read_proxy(Flow& flow) {
 
 Relay::Io Relay::write_proxy(Flow& flow) {
   if (!tls_) {
-    const ssize_t put = send(proxy_.fd.get(), flow.bytes.get() + flow.begin, flow.end - flow.begin,
-                             MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t put =
+        send(proxy_.fd.get(), flow.bytes.get() + flow.begin, flow.end - flow.begin, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (put < 0) return errno == EAGAIN || errno == EINTR ? Io::would_block : Io::failed;
     flow.begin += static_cast<std::size_t>(put);
     return Io::moved;
@@ -94,7 +97,8 @@ Relay::Io Relay::write_proxy(Flow& flow) {
     flow.begin += moved.size;
     return Io::moved;
   }
-  return moved.step == TlsChannel::Step::failed || moved.step == TlsChannel::Step::closed ? Io::failed : Io::would_block;
+  return moved.step == TlsChannel::Step::failed || moved.step == TlsChannel::Step::closed ? Io::failed
+                                                                                          : Io::would_block;
 }
 
 // After close_notify the proxy may still speak; without TLS the FIN says the same.
@@ -188,7 +192,8 @@ void Relay::rearm(Side& side, std::uint32_t events) {
     return;
   }
   if (events == 0) return;
-  const bool ok = side.watched ? sockets_.change(side.fd.get(), events, &side) : sockets_.watch(side.fd.get(), events, &side);
+  const bool ok =
+      side.watched ? sockets_.change(side.fd.get(), events, &side) : sockets_.watch(side.fd.get(), events, &side);
   if (!ok) return end(true);
   side.watched = true;
 }

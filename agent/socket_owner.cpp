@@ -58,7 +58,8 @@ Found ask_kernel(PeerKind kind, const Endpoint& peer, const Endpoint& ours) noex
   if (!NLMSG_OK(head, static_cast<unsigned>(size))) return {EPROTO, 0};
   if (head->nlmsg_type == NLMSG_ERROR && head->nlmsg_len >= NLMSG_LENGTH(sizeof(nlmsgerr)))
     return {-static_cast<const nlmsgerr*>(NLMSG_DATA(head))->error, 0};
-  if (head->nlmsg_type != SOCK_DIAG_BY_FAMILY || head->nlmsg_len < NLMSG_LENGTH(sizeof(inet_diag_msg))) return {EPROTO, 0};
+  if (head->nlmsg_type != SOCK_DIAG_BY_FAMILY || head->nlmsg_len < NLMSG_LENGTH(sizeof(inet_diag_msg)))
+    return {EPROTO, 0};
   const auto* found = static_cast<const inet_diag_msg*>(NLMSG_DATA(head));
   return {0, std::uint64_t{found->id.idiag_cookie[0]} | std::uint64_t{found->id.idiag_cookie[1]} << 32};
 }

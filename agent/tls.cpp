@@ -33,7 +33,7 @@ std::string openssl_text() {
 }
 
 bool is_file(const std::string& path) {
-  struct stat status{};
+  struct stat status {};
   return stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);
 }
 
@@ -74,7 +74,8 @@ std::unique_ptr<TlsClient> TlsClient::create(const TlsSettings& settings, std::s
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
   // A FIN without close_notify between two records is how many proxies end, and our own direction stays open.
   SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
-  SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_mode(context,
+                   SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
   constexpr unsigned char alpn[] = "\x08http/1.1";
   SSL_CTX_set_alpn_protos(context, alpn, sizeof alpn - 1);
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);

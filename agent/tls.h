@@ -1,5 +1,5 @@
-// TLS towards an https:// proxy. OpenSSL lives here and nowhere else, and nothing of the machine's OpenSSL configuration
-// is loaded: a static OpenSSL would bring in modules of the image (tests/integration/test_tls_proxy.py).
+// TLS towards an https:// proxy. OpenSSL lives here and nowhere else, and nothing of the machine's OpenSSL
+// configuration is loaded: a static OpenSSL would bring in modules of the image (tests/integration/test_tls_proxy.py).
 //
 // Verification as Go does it: names against subjectAltName only, IP literals against iPAddress entries and without
 // SNI, a trailing dot removed. Only http/1.1 is offered by ALPN, since the proxy is spoken to in HTTP/1.1.
@@ -23,7 +23,7 @@ class TlsChannel {
  public:
   enum class Step : std::uint8_t { done, wants_read, wants_write, closed, failed };
   struct Moved {
-    Step step;         // done: `size` bytes
+    Step step;  // done: `size` bytes
     std::size_t size;
   };
 

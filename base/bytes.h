@@ -16,8 +16,8 @@ class ByteReader {
   explicit ByteReader(std::span<const std::byte> in) noexcept : in_(in) {}
 
   template <class T>
-    requires std::is_trivially_copyable_v<T>
-  T take() noexcept {
+  requires std::is_trivially_copyable_v<T> T take()
+  noexcept {
     T out{};
     if (in_.size() < sizeof(T)) {
       fail();
@@ -55,10 +55,8 @@ class ByteWriter {
   explicit ByteWriter(std::span<std::byte> out) noexcept : out_(out) {}
 
   template <class T>
-    requires std::is_trivially_copyable_v<T>
-  void put(const T& value) noexcept {
-    raw(&value, sizeof value);
-  }
+  requires std::is_trivially_copyable_v<T>
+  void put(const T& value) noexcept { raw(&value, sizeof value); }
   void text(std::string_view text) noexcept { raw(text.data(), text.size()); }
 
   [[nodiscard]] std::size_t size() const noexcept { return used_; }

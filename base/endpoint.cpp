@@ -93,7 +93,8 @@ bool IpAddress::in_prefix(const IpAddress& prefix, unsigned bits) const noexcept
 }
 
 std::string_view IpAddress::format(std::span<char, text_size> out) const noexcept {
-  if (family_ == Family::none || inet_ntop(is_v4() ? AF_INET : AF_INET6, bytes_.data(), out.data(), text_size) == nullptr)
+  if (family_ == Family::none ||
+      inet_ntop(is_v4() ? AF_INET : AF_INET6, bytes_.data(), out.data(), text_size) == nullptr)
     return "none";
   return {out.data()};
 }

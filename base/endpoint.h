@@ -29,9 +29,9 @@ class IpAddress {
   [[nodiscard]] bool is_v6() const noexcept { return family_ == Family::v6; }
   explicit operator bool() const noexcept { return family_ != Family::none; }
 
-  [[nodiscard]] bool is_loopback() const noexcept;     // 127/8, ::1
-  [[nodiscard]] bool is_unspecified() const noexcept;  // 0.0.0.0, :: (Linux: this host)
-  [[nodiscard]] bool is_link_local() const noexcept;   // 169.254/16 is NOT: only fe80::/10
+  [[nodiscard]] bool is_loopback() const noexcept;         // 127/8, ::1
+  [[nodiscard]] bool is_unspecified() const noexcept;      // 0.0.0.0, :: (Linux: this host)
+  [[nodiscard]] bool is_link_local() const noexcept;       // 169.254/16 is NOT: only fe80::/10
   [[nodiscard]] std::uint32_t v4_number() const noexcept;  // host order; only when is_v4()
   [[nodiscard]] std::uint32_t scope() const noexcept { return scope_; }
   // 4 bytes for v4, 16 for v6, none otherwise; network order.

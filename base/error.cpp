@@ -7,7 +7,8 @@ int errno_of(const Error& error) noexcept {
   if (error.os != 0) return error.os;
   switch (error.code) {
 #define ERR(name, number, text) \
-  case Err::name: return number;
+  case Err::name:               \
+    return number;
 #include "base/errors.def"
 #undef ERR
   }
@@ -17,7 +18,8 @@ int errno_of(const Error& error) noexcept {
 std::string_view text_of(Err code) noexcept {
   switch (code) {
 #define ERR(name, number, text) \
-  case Err::name: return text;
+  case Err::name:               \
+    return text;
 #include "base/errors.def"
 #undef ERR
   }
@@ -27,7 +29,8 @@ std::string_view text_of(Err code) noexcept {
 std::string_view name_of(Err code) noexcept {
   switch (code) {
 #define ERR(name, number, text) \
-  case Err::name: return #name;
+  case Err::name:               \
+    return #name;
 #include "base/errors.def"
 #undef ERR
   }
@@ -52,12 +55,13 @@ std::string_view errno_name(int number) noexcept {
   switch (number) {
 #define NAME(x) \
   case x: return #x;
-    NAME(EACCES) NAME(EADDRNOTAVAIL) NAME(EAFNOSUPPORT) NAME(EAGAIN) NAME(EALREADY) NAME(EBADF) NAME(ECONNABORTED)
-    NAME(ECONNREFUSED) NAME(ECONNRESET) NAME(EHOSTUNREACH) NAME(EINPROGRESS) NAME(EINTR) NAME(EINVAL) NAME(EIO)
-    NAME(EISCONN) NAME(EMFILE) NAME(ENAMETOOLONG) NAME(ENETDOWN) NAME(ENETUNREACH) NAME(ENFILE) NAME(ENOBUFS)
-    NAME(ENOENT) NAME(ENOMEM) NAME(ENOTCONN) NAME(EOPNOTSUPP) NAME(EPERM) NAME(EPIPE) NAME(EPROTO) NAME(ETIMEDOUT)
+    NAME(EACCES)
+    NAME(EADDRNOTAVAIL) NAME(EAFNOSUPPORT) NAME(EAGAIN) NAME(EALREADY) NAME(EBADF) NAME(ECONNABORTED) NAME(ECONNREFUSED)
+        NAME(ECONNRESET) NAME(EHOSTUNREACH) NAME(EINPROGRESS) NAME(EINTR) NAME(EINVAL) NAME(EIO) NAME(EISCONN)
+            NAME(EMFILE) NAME(ENAMETOOLONG) NAME(ENETDOWN) NAME(ENETUNREACH) NAME(ENFILE) NAME(ENOBUFS) NAME(ENOENT)
+                NAME(ENOMEM) NAME(ENOTCONN) NAME(EOPNOTSUPP) NAME(EPERM) NAME(EPIPE) NAME(EPROTO) NAME(ETIMEDOUT)
 #undef NAME
-    default: return "errno";  // not one of ours: the caller prints the number beside it
+                    default : return "errno";  // not one of ours: the caller prints the number beside it
   }
 }
 

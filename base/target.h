@@ -7,7 +7,8 @@
 
 namespace towpath {
 
-// Borrowed text; `name` is in ACE form, lower case not required, at most 255 bytes, empty when only the address is known.
+// Borrowed text; `name` is in ACE form, lower case not required, at most 255 bytes, empty when only the address is
+// known.
 struct TargetView {
   std::string_view name;
   IpAddress address;

@@ -79,12 +79,9 @@ ExemptRules::Match exempt_match(const Policy& policy, const Subject& subject, st
 
 std::string_view name_of(RouteKind kind) noexcept {
   switch (kind) {
-    case RouteKind::direct:
-      return "direct";
-    case RouteKind::tunnel:
-      return "tunnel";
-    case RouteKind::refused:
-      return "refused";
+    case RouteKind::direct: return "direct";
+    case RouteKind::tunnel: return "tunnel";
+    case RouteKind::refused: return "refused";
   }
   return "";
 }

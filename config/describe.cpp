@@ -14,14 +14,10 @@ std::string scalar(std::string_view text) {
   while (!text.empty()) {
     const std::size_t size = utf8_size(text);
     const auto byte = static_cast<unsigned char>(text[0]);
-    if (size == 0)
-      out += "\\uFFFD";
-    else if (text[0] == '"' || text[0] == '\\')
-      out += {'\\', text[0]};
-    else if (is_control(text[0]))
-      out += {'\\', 'x', hex[byte >> 4], hex[byte & 15]};
-    else
-      out += text.substr(0, size);
+    if (size == 0) out += "\\uFFFD";
+    else if (text[0] == '"' || text[0] == '\\') out += {'\\', text[0]};
+    else if (is_control(text[0])) out += {'\\', 'x', hex[byte >> 4], hex[byte & 15]};
+    else out += text.substr(0, size);
     text.remove_prefix(size == 0 ? 1 : size);
   }
   return out + "\"";
@@ -50,9 +46,7 @@ class Writer {
   std::size_t indent_ = 0;
 };
 
-std::string proxy_value(const std::optional<ProxyUrl>& proxy) {
-  return scalar(proxy ? proxy->display_masked() : "");
-}
+std::string proxy_value(const std::optional<ProxyUrl>& proxy) { return scalar(proxy ? proxy->display_masked() : ""); }
 
 void write_tls(const TlsSettings& tls, Writer& out) {
   out.open("tls");

@@ -65,8 +65,7 @@ class Copier {
       if (key == "coderd")
         out.members.push_back(
             {key, position_of(pair.first.Mark()), copy_only(pair.second, {sections[0], sections[1]})});
-      else
-        out.members.push_back(member(pair.first, pair.second, 1));
+      else out.members.push_back(member(pair.first, pair.second, 1));
     }
     return out;
   }
@@ -80,10 +79,8 @@ class Copier {
   static Node copy_scalar_or_list(const YAML::Node& from) {
     Node out;
     out.at = position_of(from.Mark());
-    if (from.IsScalar())
-      out.kind = Node::Kind::scalar, out.text = from.Scalar();
-    else if (from.IsSequence())
-      out.kind = Node::Kind::list, out.items.resize(from.size() > 0 ? 1 : 0);
+    if (from.IsScalar()) out.kind = Node::Kind::scalar, out.text = from.Scalar();
+    else if (from.IsSequence()) out.kind = Node::Kind::list, out.items.resize(from.size() > 0 ? 1 : 0);
     return out;
   }
 
@@ -111,9 +108,7 @@ class Documents : public YAML::EventHandler {
     stuck_ = count_++ > 0 && mark.pos == start_.pos;
     start_ = mark;
   }
-  void OnDocumentEnd() override {
-    later_filled_ = !std::exchange(empty_, true) && count_ > 1;
-  }
+  void OnDocumentEnd() override { later_filled_ = !std::exchange(empty_, true) && count_ > 1; }
   void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
   void OnAlias(const YAML::Mark&, YAML::anchor_t) override { empty_ = false; }
   void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override { empty_ = false; }
@@ -146,14 +141,10 @@ Node parse(std::string_view text, std::string_view file, std::vector<Problem>& p
 
 bool Node::empty() const noexcept {
   switch (kind) {
-    case Kind::null:
-      return true;
-    case Kind::scalar:
-      return text.empty();
-    case Kind::list:
-      return items.empty();
-    case Kind::map:
-      return members.empty();
+    case Kind::null: return true;
+    case Kind::scalar: return text.empty();
+    case Kind::list: return items.empty();
+    case Kind::map: return members.empty();
   }
   return true;
 }

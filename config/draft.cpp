@@ -52,10 +52,8 @@ void Draft::read_origins(std::string_view list, const std::string& where, std::v
   for (const std::string_view entry : split_list(list)) {
     std::optional<Prefix> range = Prefix::parse(entry);
     if (const IpAddress address = IpAddress::parse(entry); !range && address) range = Prefix::of(address);
-    if (range)
-      into.push_back(*range);
-    else
-      error(where, "expected a range of addresses like 10.0.0.0/8, got " + quoted(entry));
+    if (range) into.push_back(*range);
+    else error(where, "expected a range of addresses like 10.0.0.0/8, got " + quoted(entry));
   }
 }
 
@@ -65,10 +63,8 @@ void Draft::read_headers(std::string_view list, const std::string& where, std::v
     return is_alpha(c) || is_digit(c) || std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
   };
   for (const std::string_view entry : split_list(list)) {
-    if (std::all_of(entry.begin(), entry.end(), fits))
-      into.emplace_back(entry);
-    else
-      error(where, "expected the name of a header like X-Forwarded-For, got " + quoted(entry));
+    if (std::all_of(entry.begin(), entry.end(), fits)) into.emplace_back(entry);
+    else error(where, "expected the name of a header like X-Forwarded-For, got " + quoted(entry));
   }
 }
 

@@ -44,12 +44,9 @@ std::string slash_complaint(std::string_view entry) {
 
 bool ExemptRules::Rule::covers(std::string_view host, const IpAddress& address) const noexcept {
   switch (kind) {
-    case Kind::everything:
-      return true;
-    case Kind::undotted:
-      return !host.empty() && host.find('.') == host.npos;
-    case Kind::range:
-      return range.contains(address);
+    case Kind::everything: return true;
+    case Kind::undotted: return !host.empty() && host.find('.') == host.npos;
+    case Kind::range: return range.contains(address);
     case Kind::name:
       if (host == name) return true;
       [[fallthrough]];

@@ -19,14 +19,10 @@ std::string json_text(std::string_view text) {
   while (!text.empty()) {
     const std::size_t size = utf8_size(text);
     const auto byte = static_cast<unsigned char>(text[0]);
-    if (size == 0)
-      out += "\\ufffd";
-    else if (text[0] == '"' || text[0] == '\\')
-      out += {'\\', text[0]};
-    else if (is_control(text[0]))
-      out += {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
-    else
-      out += text.substr(0, size);
+    if (size == 0) out += "\\ufffd";
+    else if (text[0] == '"' || text[0] == '\\') out += {'\\', text[0]};
+    else if (is_control(text[0])) out += {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
+    else out += text.substr(0, size);
     text.remove_prefix(size == 0 ? 1 : size);
   }
   return out + "\"";

@@ -29,9 +29,7 @@ std::string to_ace(std::string_view name) {
   return {};
 }
 
-bool is_name_character(char c) noexcept {
-  return is_alpha(c) || is_digit(c) || c == '-' || c == '_' || c == '.';
-}
+bool is_name_character(char c) noexcept { return is_alpha(c) || is_digit(c) || c == '-' || c == '_' || c == '.'; }
 
 }  // namespace
 

@@ -35,10 +35,8 @@ void read_file(const Sources& sources, Draft& draft) {
     where = "$TOWPATH_CONFIG";
   }
   std::string error;
-  if (const auto text = read_text_file(file, most_file_bytes, error))
-    read_file_text(*text, file, draft);
-  else
-    draft.error(where, error);
+  if (const auto text = read_text_file(file, most_file_bytes, error)) read_file_text(*text, file, draft);
+  else draft.error(where, error);
 }
 
 std::optional<Credentials> read_credentials(Draft& draft) {
@@ -83,7 +81,8 @@ void check_effect(Draft& draft) {
       reverse.proxy_protocol != defaults.proxy_protocol || reverse.header_timeout != defaults.header_timeout)
     draft.warning("reverseProxy", none);
   if (policy.https && !policy.http && !policy.all && policy.ports.contains(80))
-    draft.warning("proxy.https", "connections to port 80 go direct: no proxy is given for them (proxy.http or proxy.all)");
+    draft.warning("proxy.https",
+                  "connections to port 80 go direct: no proxy is given for them (proxy.http or proxy.all)");
 }
 
 void check_sense(Draft& draft) {

@@ -53,8 +53,6 @@ std::string text_of(const IpAddress& address) {
   return std::string(address.format(buffer));
 }
 
-std::string Prefix::text() const {
-  return text_of(address) + "/" + std::to_string(bits);
-}
+std::string Prefix::text() const { return text_of(address) + "/" + std::to_string(bits); }
 
 }  // namespace towpath

@@ -14,12 +14,9 @@ constexpr std::string_view authority_end = "/?#";
 
 std::uint16_t default_port(ProxyScheme scheme) noexcept {
   switch (scheme) {
-    case ProxyScheme::http:
-      return 80;
-    case ProxyScheme::https:
-      return 443;
-    case ProxyScheme::socks5:
-      return 1080;
+    case ProxyScheme::http: return 80;
+    case ProxyScheme::https: return 443;
+    case ProxyScheme::socks5: return 1080;
   }
   return 0;
 }
@@ -27,21 +24,15 @@ std::uint16_t default_port(ProxyScheme scheme) noexcept {
 // Each step reads a part of the text into `url` and returns its complaint, "" when there is none.
 std::string read_scheme(std::string_view text, ProxyUrl& url) {
   const std::string scheme = lower_ascii(text);
-  if (scheme == "http")
-    url.scheme = ProxyScheme::http;
-  else if (scheme == "https")
-    url.scheme = ProxyScheme::https;
-  else if (scheme == "socks5" || scheme == "socks5h")
-    url.scheme = ProxyScheme::socks5;
-  else if (scheme.empty())
-    return "no scheme before \"://\": use http, https or socks5";
+  if (scheme == "http") url.scheme = ProxyScheme::http;
+  else if (scheme == "https") url.scheme = ProxyScheme::https;
+  else if (scheme == "socks5" || scheme == "socks5h") url.scheme = ProxyScheme::socks5;
+  else if (scheme.empty()) return "no scheme before \"://\": use http, https or socks5";
   else if (!std::all_of(scheme.begin(), scheme.end(),
                         [](char c) { return is_alpha(c) || is_digit(c) || c == '+' || c == '-'; }))
     return "\"://\" in the wrong place: expected scheme://user:password@host:port";
-  else if (scheme.starts_with("socks"))
-    return "unsupported scheme " + scheme + ": use socks5";
-  else
-    return "unsupported scheme " + scheme + ": use http, https or socks5";
+  else if (scheme.starts_with("socks")) return "unsupported scheme " + scheme + ": use socks5";
+  else return "unsupported scheme " + scheme + ": use http, https or socks5";
   return {};
 }
 
@@ -162,12 +153,9 @@ std::string host_and_port(const ProxyUrl& url) {
 
 std::string_view name_of(ProxyScheme scheme) noexcept {
   switch (scheme) {
-    case ProxyScheme::http:
-      return "http";
-    case ProxyScheme::https:
-      return "https";
-    case ProxyScheme::socks5:
-      return "socks5";
+    case ProxyScheme::http: return "http";
+    case ProxyScheme::https: return "https";
+    case ProxyScheme::socks5: return "socks5";
   }
   return "";
 }
@@ -185,19 +173,15 @@ std::string unusable_credentials(ProxyScheme scheme, const Credentials& credenti
   return {};
 }
 
-std::string ProxyUrl::display() const {
-  return std::string(name_of(scheme)) + "://" + host_and_port(*this);
-}
+std::string ProxyUrl::display() const { return std::string(name_of(scheme)) + "://" + host_and_port(*this); }
 
 std::string ProxyUrl::display_masked() const {
   constexpr char hex[] = "0123456789ABCDEF";
   std::string user;
   for (const char c : credentials ? credentials->user : std::string()) {
     const auto byte = static_cast<unsigned char>(c);
-    if (is_alpha(c) || is_digit(c) || c == '-' || c == '_' || c == '.')
-      user += c;
-    else
-      user += {'%', hex[byte >> 4], hex[byte & 15]};
+    if (is_alpha(c) || is_digit(c) || c == '-' || c == '_' || c == '.') user += c;
+    else user += {'%', hex[byte >> 4], hex[byte & 15]};
   }
   std::string place = host_and_port(*this);
   if (const std::size_t percent = place.find('%'); percent != place.npos) place.insert(percent + 1, "25");
@@ -213,10 +197,8 @@ ParsedProxyUrl parse_proxy_url(std::string_view text) {
   }
   ProxyUrl url;
   out.error = read(text, url, out.warning);
-  if (out.error.empty())
-    out.url = std::move(url);
-  else
-    out.warning.clear();
+  if (out.error.empty()) out.url = std::move(url);
+  else out.warning.clear();
   return out;
 }
 

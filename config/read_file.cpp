@@ -73,7 +73,8 @@ void read_file_text(std::string_view text, const std::string& file, Draft& draft
   if (coderd != nullptr) report_slips(*coderd, "coderd.", found, file, draft);
   // Whoever names a file expects it to say something.
   if (!found && draft.problems.size() == problems_so_far)
-    draft.error(file, "configures nothing: no section coderd.proxy, coderd.reverseProxy, proxy or reverseProxy in this file");
+    draft.error(file,
+                "configures nothing: no section coderd.proxy, coderd.reverseProxy, proxy or reverseProxy in this file");
 }
 
 }  // namespace towpath

@@ -52,10 +52,8 @@ void read_ports(Section& in, PortSet& out) {
   out.all = false;
   for (std::size_t i = 0; i < found->items.size(); ++i) {
     const Node& item = found->items[i];
-    if (const auto port = parse_port(item.text))
-      out.ports.push_back(*port);
-    else
-      in.error(item, "ports[" + std::to_string(i) + "]", "expected 1 to 65535, got " + quoted(item.text));
+    if (const auto port = parse_port(item.text)) out.ports.push_back(*port);
+    else in.error(item, "ports[" + std::to_string(i) + "]", "expected 1 to 65535, got " + quoted(item.text));
   }
   std::sort(out.ports.begin(), out.ports.end());
   out.ports.erase(std::unique(out.ports.begin(), out.ports.end()), out.ports.end());
@@ -68,8 +66,7 @@ void read_synthetic_range(Section& in, Prefix& out) {
   const bool usable = range && range->address.is_v4() && range->bits >= 8 && range->bits <= 28 &&
                       (range->address.bytes()[0] & 0xe0) != 0xe0 && range->address.bytes()[0] != 0 &&
                       range->address.bytes()[0] != 127;
-  if (usable)
-    out = *range;
+  if (usable) out = *range;
   else
     in.error(*in.get("syntheticRange"), "syntheticRange",
              "expected an IPv4 range that nobody uses, from /8 to /28, like 198.18.0.0/15, got " + quoted(*text));

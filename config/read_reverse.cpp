@@ -42,8 +42,7 @@ void read_managed_ports(Section& reverse, const std::string& file, Draft& draft)
                     "expected a port from 1 to 65535, or {port: 8080, mode: http}");
     else if (std::any_of(ports.begin(), ports.end(), same))
       reverse.error(item, key, "port " + std::to_string(*port) + " is there twice");
-    else
-      managed.port = *port, ports.push_back(managed);
+    else managed.port = *port, ports.push_back(managed);
   }
 }
 

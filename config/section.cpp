@@ -138,10 +138,8 @@ void Section::list(std::string_view key, const std::function<void(const std::str
   for (std::size_t i = 0; i < found->items.size(); ++i) {
     const Node& item = found->items[i];
     const std::string item_key = std::string(key) + "[" + std::to_string(i) + "]";
-    if (item.kind == Node::Kind::scalar)
-      each(item.text, where(item, item_key));
-    else if (!item.empty())
-      error(item, item_key, "expected text");
+    if (item.kind == Node::Kind::scalar) each(item.text, where(item, item_key));
+    else if (!item.empty()) error(item, item_key, "expected text");
   }
 }
 

@@ -9,9 +9,7 @@ bool is_ascii(std::string_view text) noexcept {
   return std::none_of(text.begin(), text.end(), [](char c) { return (c & 0x80) != 0; });
 }
 
-bool has_control(std::string_view text) noexcept {
-  return std::any_of(text.begin(), text.end(), is_control);
-}
+bool has_control(std::string_view text) noexcept { return std::any_of(text.begin(), text.end(), is_control); }
 
 std::string lower_ascii(std::string_view text) {
   std::string out(text);

@@ -38,7 +38,8 @@ std::uint64_t idle_end_ms() {
 // Ends the loop when nobody who ever asked has been alive, and no relay has run, for that time.
 class IdleWatch {
  public:
-  IdleWatch(uv_loop_t* loop, Agent& agent) : loop_(loop), agent_(agent), end_ms_(idle_end_ms()), busy_at_(uv_now(loop)) {
+  IdleWatch(uv_loop_t* loop, Agent& agent)
+      : loop_(loop), agent_(agent), end_ms_(idle_end_ms()), busy_at_(uv_now(loop)) {
     const std::uint64_t check_ms = std::clamp<std::uint64_t>(end_ms_ / 4, 50, longest_idle_check_ms);
     timer_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(loop_, handle); });
     uv_timer_start(
@@ -56,7 +57,8 @@ class IdleWatch {
   UvTimer timer_;
 };
 
-// Does somebody listen there by now? Between bind and listen, and while an agent ends, the name is taken and nobody does.
+// Does somebody listen there by now? Between bind and listen, and while an agent ends, the name is taken and nobody
+// does.
 bool somebody_listens(const std::string& name) {
   const UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   sockaddr_un address{};

@@ -29,7 +29,7 @@ constexpr Elf64_Half own_machine = EM_AARCH64;
 class Image {
  public:
   explicit Image(int fd) {
-    struct stat status{};
+    struct stat status {};
     if (fstat(fd, &status) != 0 || status.st_size <= 0) return;
     void* at = mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_PRIVATE, fd, 0);
     if (at != MAP_FAILED) bytes_ = {static_cast<const char*>(at), static_cast<std::size_t>(status.st_size)};
@@ -91,7 +91,7 @@ Executable inspect_executable(const std::string& path) {
   out.path = path;
   for (int level = 0; level < 5; ++level) {
     const UniqueFd fd(open(out.path.c_str(), O_RDONLY | O_CLOEXEC));
-    struct stat status{};
+    struct stat status {};
     if (!fd || fstat(fd.get(), &status) != 0) {
       out.error = errno;
       out.kind = Executable::Kind::unreadable;
@@ -111,8 +111,9 @@ Executable inspect_executable(const std::string& path) {
                            "ELF")) {
       return out;
     }
-    const bool other_owner = ((status.st_mode & S_ISUID) != 0 && status.st_uid != geteuid()) ||
-                             ((status.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && status.st_gid != getegid());
+    const bool other_owner =
+        ((status.st_mode & S_ISUID) != 0 && status.st_uid != geteuid()) ||
+        ((status.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && status.st_gid != getegid());
     // To the kernel, capabilities from a file are nothing new for root.
     const bool capable = getuid() != 0 && fgetxattr(fd.get(), "security.capability", nullptr, 0) > 0;
     if (other_owner || capable) out.kind = Executable::Kind::privileged;
@@ -124,7 +125,7 @@ Executable inspect_executable(const std::string& path) {
 
 std::string find_in_path(const std::string& command, const char* path_variable, int& error) {
   const auto usable = [&](const std::string& path) {
-    struct stat status{};
+    struct stat status {};
     if (stat(path.c_str(), &status) != 0) return false;
     if (S_ISREG(status.st_mode) && access(path.c_str(), X_OK) == 0) return true;
     error = EACCES;
@@ -148,9 +149,11 @@ std::string why_not(const Executable& executable) {
   switch (executable.kind) {
     case Executable::Kind::dynamic: return {};
     case Executable::Kind::static_binary:
-      return executable.path + " is statically linked: this version of towpath reaches dynamically linked programs only";
+      return executable.path +
+             " is statically linked: this version of towpath reaches dynamically linked programs only";
     case Executable::Kind::go:
-      return executable.path + " is a Go program, whose system calls do not go through libc: this version of towpath cannot reach it";
+      return executable.path +
+             " is a Go program, whose system calls do not go through libc: this version of towpath cannot reach it";
     case Executable::Kind::privileged:
       return executable.path + " is setuid, setgid or has file capabilities: the loader would ignore towpath's library";
     case Executable::Kind::foreign: return executable.path + " is built for another machine than towpath's library";

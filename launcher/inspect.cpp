@@ -24,8 +24,7 @@ std::string split_destination(const std::string& text, std::string& host, std::u
   host = bracket == text.npos ? text.substr(0, colon) : text.substr(1, bracket - 1);
   if (host.empty() || (text.starts_with('[') && bracket == text.npos)) return no_form;
   if (bracket != text.npos && bracket + 1 != std::min(colon, text.size())) return no_form;
-  if (colon == text.npos || colon + 1 == text.size())
-    return "has no port: try " + text.substr(0, colon) + ":443";
+  if (colon == text.npos || colon + 1 == text.size()) return "has no port: try " + text.substr(0, colon) + ":443";
   const std::string digits = text.substr(colon + 1);
   if (digits.find_first_not_of("0123456789") != digits.npos) return no_form;
   const auto [stop, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);

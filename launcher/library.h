@@ -1,5 +1,5 @@
-// The shared object that goes into LD_PRELOAD. The loader only warns about one that it cannot take, and starts the program
-// without it: whatever would make it do so has to be found here.
+// The shared object that goes into LD_PRELOAD. The loader only warns about one that it cannot take, and starts the
+// program without it: whatever would make it do so has to be found here.
 #pragma once
 
 #include <string>

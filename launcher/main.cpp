@@ -46,7 +46,8 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
 
   RunOptions run;
-  auto* run_app = app.add_subcommand("run", "run a program through the proxies: towpath run [options] [--] CMD [ARG...]");
+  auto* run_app =
+      app.add_subcommand("run", "run a program through the proxies: towpath run [options] [--] CMD [ARG...]");
   add_common(*run_app, run.common);
   run_app->add_flag("--keep-proxy-env", run.keep_proxy_environment,
                     "leave http_proxy and the like in the program's environment");

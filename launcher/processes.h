@@ -58,8 +58,8 @@ struct AgentProcess {
 // `towpath agent`: serves until a signal ends it. Returns the exit status.
 int serve_alone(std::shared_ptr<const Policy> policy, Kept& kept, const Log& log);
 
-// The agent that a preloaded library starts (`towpath agent --standalone NAME`). Descriptor 3 is the writing end of a pipe:
-// one byte when the agent listens (or another one does), its end when there will be none. Ends a minute after its
+// The agent that a preloaded library starts (`towpath agent --standalone NAME`). Descriptor 3 is the writing end of a
+// pipe: one byte when the agent listens (or another one does), its end when there will be none. Ends a minute after its
 // last asker.
 int serve_standalone(std::shared_ptr<const Policy> policy, const std::string& name, const Log& log);
 

@@ -81,7 +81,8 @@ bool log_level(Level& out, std::string& why) {
 }  // namespace
 
 int run_command(const RunOptions& options) {
-  if (options.command.empty()) return complain(exit_towpath_failed, "run: no command given (towpath run [options] [--] CMD [ARG...])");
+  if (options.command.empty())
+    return complain(exit_towpath_failed, "run: no command given (towpath run [options] [--] CMD [ARG...])");
   const Loaded loaded = load_and_report(options.common);
   if (!loaded.policy) return exit_towpath_failed;
 
@@ -100,7 +101,8 @@ int run_command(const RunOptions& options) {
 
   if (!loaded.policy->any_proxy()) {
     // Nothing to tunnel: the program alone, with nothing in between.
-    std::fprintf(stderr, "towpath: warning: no proxy is configured: %s runs without towpath\n", options.command.front().c_str());
+    std::fprintf(stderr, "towpath: warning: no proxy is configured: %s runs without towpath\n",
+                 options.command.front().c_str());
     std::vector<char*> arguments;
     for (std::string& each : program.arguments) arguments.push_back(each.data());
     arguments.push_back(nullptr);
@@ -109,7 +111,8 @@ int run_command(const RunOptions& options) {
   }
 
   const Executable executable = inspect_executable(program.path);
-  if (const std::string reason = why_not(executable); !reason.empty()) return complain(refusal_status(executable), reason);
+  if (const std::string reason = why_not(executable); !reason.empty())
+    return complain(refusal_status(executable), reason);
   std::string why;
   const std::string library = find_library(why);
   if (library.empty()) return complain(exit_towpath_failed, why);
@@ -122,7 +125,8 @@ int run_command(const RunOptions& options) {
   if (!kept) return complain(exit_towpath_failed, why);
 
   const char* before = std::getenv("LD_PRELOAD");
-  set_variable(program.environment, "LD_PRELOAD", before != nullptr && *before != '\0' ? library + ":" + before : library);
+  set_variable(program.environment, "LD_PRELOAD",
+               before != nullptr && *before != '\0' ? library + ":" + before : library);
   set_variable(program.environment, std::string(wire::control_variable), kept->control_value());
   AgentProcess blueprint;
   blueprint.policy = loaded.policy;

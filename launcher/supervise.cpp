@@ -99,8 +99,8 @@ class Supervisor {
     if (agent_ == 0) {
       lifeline_out_.reset();
       go_.reset();
-      AgentProcess setup{policy_, kept_, log_, self, std::move(reports_out), std::move(lifeline_in_), std::move(go),
-                         program, pid_};
+      AgentProcess setup{policy_,       kept_,   log_, self, std::move(reports_out), std::move(lifeline_in_),
+                         std::move(go), program, pid_};
       run_agent_process(std::move(setup));
     }
     return true;
@@ -191,7 +191,8 @@ class Supervisor {
     }
     if (++restarts_ <= most_restarts && start_agent(nullptr, {})) return;
     LogLine(*log_, Level::error, "agent_given_up").add("hint", "tunnelled connects fail from now on; report this");
-    // Asks fail instead of waiting for somebody who never comes; the name stays ours, so that nobody else answers to it.
+    // Asks fail instead of waiting for somebody who never comes; the name stays ours, so that nobody else answers to
+    // it.
     shutdown(kept_->control.get(), SHUT_RDWR);
   }
 
@@ -221,7 +222,7 @@ class Supervisor {
   Log* log_;
   const Program& program_;
   UniqueFd signals_, reports_in_, lifeline_in_, lifeline_out_;
-  UniqueFd go_;                           // lets C go
+  UniqueFd go_;                          // lets C go
   std::vector<signalfd_siginfo> early_;  // from before the program's start
   pid_t agent_ = 0;
   pid_t pid_ = 0;

@@ -48,7 +48,8 @@ int open_connection() noexcept {
   bool connected = connect();
   if (!connected && other_agent_address(agent)) connected = connect();
   if (!connected && agent.standalone && start_agent({agent.name, agent.name_size})) connected = connect();
-  if (connected && (agent.standalone ? recognise_agent(static_cast<int>(fd), agent.user) : trusted_agent(static_cast<int>(fd))))
+  if (connected &&
+      (agent.standalone ? recognise_agent(static_cast<int>(fd), agent.user) : trusted_agent(static_cast<int>(fd))))
     return static_cast<int>(fd);
   if (connected) complain_once("another user's process has taken the agent's place", "no connection is made");
   sys::call(SYS_close, fd);

@@ -124,9 +124,7 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
     }
     if (heard == Conversation::Heard::lost) return refused(fd, dialled, ENETDOWN);
     switch (reply.kind) {
-      case wire::Answer::direct:
-        remember_direct(ask.connect.target, epoch);
-        return real().connect(fd, address, size);
+      case wire::Answer::direct: remember_direct(ask.connect.target, epoch); return real().connect(fd, address, size);
       case wire::Answer::instead: {
         const int error = dial(fd, ask.connect.domain, reply.endpoint);
         return error == 0 ? 0 : fail(error);
@@ -201,10 +199,10 @@ int connect_hook(int fd, const sockaddr* address, socklen_t size, bool no_wait) 
   const int domain = option(fd, SOL_SOCKET, SO_DOMAIN, -1);
   if (domain != AF_INET && domain != AF_INET6) return real().connect(fd, judged, size);
   // An AF_INET6 datagram socket takes AF_INET addresses.
-  if (option(fd, SOL_SOCKET, SO_TYPE, -1) != SOCK_STREAM)
-    return datagram_connect(fd, target, judged, size, domain);
+  if (option(fd, SOL_SOCKET, SO_TYPE, -1) != SOCK_STREAM) return datagram_connect(fd, target, judged, size, domain);
   // For a stream a mismatch is an error that the kernel words best, unless the socket is not free to be asked.
-  if (domain != copy.ss_family) return pending_socket(fd) != nullptr ? fail(EALREADY) : real().connect(fd, judged, size);
+  if (domain != copy.ss_family)
+    return pending_socket(fd) != nullptr ? fail(EALREADY) : real().connect(fd, judged, size);
   return stream_connect(fd, target, judged, size, domain, no_wait);
 }
 

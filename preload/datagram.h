@@ -1,5 +1,5 @@
-// Datagram sockets: questions to name servers are led to the agent's own name service, and what may not leave is silenced
-// (docs/architecture.md). While a process has no such socket, each of these is a load or two.
+// Datagram sockets: questions to name servers are led to the agent's own name service, and what may not leave is
+// silenced (docs/architecture.md). While a process has no such socket, each of these is a load or two.
 #pragma once
 
 #include <sys/socket.h>

@@ -30,9 +30,9 @@ struct Mapping {
   bool of_a_file = false;
 };
 
-// Gives back what was the program's: its heap, its threads' stacks. Files stay (they cost nothing), so does the stack we
-// are on, and the thread control block: the kernel itself writes there (rseq) and ends a process that has none any more.
-// From here on nothing may be called but the kernel: libc's own data is gone.
+// Gives back what was the program's: its heap, its threads' stacks. Files stay (they cost nothing), so does the stack
+// we are on, and the thread control block: the kernel itself writes there (rseq) and ends a process that has none any
+// more. From here on nothing may be called but the kernel: libc's own data is gone.
 [[gnu::noinline]] void shed_memory() noexcept {
   char text[2048];
   const auto here = reinterpret_cast<std::uintptr_t>(&text);

@@ -1,5 +1,5 @@
-// A program that adopts orphans (PID 1, or PR_SET_CHILD_SUBREAPER) would find the agent among its children: its wait(-1)
-// would never end. There the agent gets a parent of its own, which such a wait does not see.
+// A program that adopts orphans (PID 1, or PR_SET_CHILD_SUBREAPER) would find the agent among its children: its
+// wait(-1) would never end. There the agent gets a parent of its own, which such a wait does not see.
 #pragma once
 
 namespace towpath {

@@ -50,7 +50,8 @@ bool may_send(int fd, const msghdr*& message, int flags, RedirectedMessage& room
 class Source {
  public:
   Source(const sockaddr* from, const socklen_t* size) noexcept
-      : page_(from != nullptr ? page_with_doors() : nullptr), room_(page_ != nullptr && readable(size, sizeof *size) ? *size : 0) {}
+      : page_(from != nullptr ? page_with_doors() : nullptr),
+        room_(page_ != nullptr && readable(size, sizeof *size) ? *size : 0) {}
   void show(ssize_t got, sockaddr* from, socklen_t* size) const noexcept {
     if (got >= 0 && room_ != 0) show_asked_server(*page_, from, size, room_);
   }
@@ -73,8 +74,7 @@ socklen_t smallest_room(const mmsghdr* messages, unsigned count) noexcept {
 
 // After fast open has connected, the data goes the plain way.
 int without_fast_open(int fd, int flags) noexcept {
-  return active() && (flags & MSG_FASTOPEN) != 0 && socket_type(fd) == SOCK_STREAM ? flags & ~MSG_FASTOPEN
-                                                                                                 : flags;
+  return active() && (flags & MSG_FASTOPEN) != 0 && socket_type(fd) == SOCK_STREAM ? flags & ~MSG_FASTOPEN : flags;
 }
 
 }  // namespace
@@ -85,7 +85,7 @@ int without_fast_open(int fd, int flags) noexcept {
   if (silenced(fd)) return -1
 // A connect in disguise has its own answer while another one runs.
 #define HELD_BACK_UNLESS_FAST_OPEN(fd, flags) \
-  if (((flags) & MSG_FASTOPEN) == 0 && held_back(fd)) return -1
+  if (((flags)&MSG_FASTOPEN) == 0 && held_back(fd)) return -1
 
 TOWPATH_EXPORT ssize_t read(int fd, void* to, size_t size) {
   HELD_BACK(fd);
@@ -138,7 +138,8 @@ TOWPATH_EXPORT int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags
   const int got = real().recvmmsg(fd, messages, count, flags, timeout);
   for (int i = 0; i < got && room != 0; ++i) {
     msghdr& each = messages[i].msg_hdr;
-    if (each.msg_name != nullptr) show_asked_server(*doors, static_cast<sockaddr*>(each.msg_name), &each.msg_namelen, room);
+    if (each.msg_name != nullptr)
+      show_asked_server(*doors, static_cast<sockaddr*>(each.msg_name), &each.msg_namelen, room);
   }
   return got;
 }

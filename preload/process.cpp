@@ -118,7 +118,8 @@ bool agent_token(wire::Token& out) noexcept {
     return true;
   }
   if (!token_known.load(std::memory_order_acquire)) return false;
-  const std::uint64_t halves[] = {token_low.load(std::memory_order_relaxed), token_high.load(std::memory_order_relaxed)};
+  const std::uint64_t halves[] = {token_low.load(std::memory_order_relaxed),
+                                  token_high.load(std::memory_order_relaxed)};
   __builtin_memcpy(out.data(), halves, sizeof halves);
   return true;
 }
@@ -159,7 +160,8 @@ bool trusted_agent(int connection) noexcept {
   socklen_t size = sizeof peer;
   if (sys::call(SYS_getsockopt, connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
   const std::uint64_t first = first_user.load(std::memory_order_relaxed);
-  if (peer.uid != 0 && peer.uid != static_cast<unsigned>(sys::call(SYS_geteuid)) && first != peer.uid + std::uint64_t{1})
+  if (peer.uid != 0 && peer.uid != static_cast<unsigned>(sys::call(SYS_geteuid)) &&
+      first != peer.uid + std::uint64_t{1})
     return false;
   if (first == 0) first_user.store(peer.uid + std::uint64_t{1}, std::memory_order_relaxed);
   return true;
@@ -261,9 +263,7 @@ bool agent_holds(int fd) noexcept {
 bool readable(const void* from, std::size_t size) noexcept {
   // rt_sigprocmask with an impossible `how` copies eight bytes in and changes nothing: EINVAL or EFAULT.
   constexpr int impossible = 99;
-  const auto probe = [](const char* at) {
-    return sys::call(SYS_rt_sigprocmask, impossible, at, 0, 8) != -EFAULT;
-  };
+  const auto probe = [](const char* at) { return sys::call(SYS_rt_sigprocmask, impossible, at, 0, 8) != -EFAULT; };
   const char* first = static_cast<const char*>(from);
   if (first == nullptr) return false;
   // Nearly always it is a variable of the caller, on the very stack that we stand on.

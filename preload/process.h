@@ -45,8 +45,8 @@ const Page* mapped_page() noexcept;
 void note_gated() noexcept;
 bool ever_gated() noexcept;
 
-// The page's entry of a socket that towpath knows, null when it knows none. Looks at pages of dead agents, too: what was
-// pending there is lost.
+// The page's entry of a socket that towpath knows, null when it knows none. Looks at pages of dead agents, too: what
+// was pending there is lost.
 const PageEntry* known_socket_entry(std::uint64_t cookie) noexcept;
 SocketState state_of(const PageEntry& entry) noexcept;
 

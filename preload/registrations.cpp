@@ -26,7 +26,9 @@ constexpr std::size_t slots = 4096, window = 16;
 constinit Slot table[slots]{};
 constinit std::atomic<bool> used{false};
 
-std::size_t start_of(std::uint64_t cookie) noexcept { return static_cast<std::size_t>(cookie * 0x9e3779b97f4a7c15ull >> 40); }
+std::size_t start_of(std::uint64_t cookie) noexcept {
+  return static_cast<std::size_t>(cookie * 0x9e3779b97f4a7c15ull >> 40);
+}
 
 template <class F>
 void for_each_slot(std::uint64_t cookie, F&& visit) noexcept {

@@ -1,5 +1,5 @@
-// The res_* family (ssh, kerberos, postfix: SRV, MX, TXT and the like): libc's own sockets pass no hook, so the question
-// itself goes to the agent, which answers it as it would answer a packet (agent/dns_answers).
+// The res_* family (ssh, kerberos, postfix: SRV, MX, TXT and the like): libc's own sockets pass no hook, so the
+// question itself goes to the agent, which answers it as it would answer a packet (agent/dns_answers).
 #include <cerrno>
 #include <cstring>
 
@@ -54,8 +54,8 @@ int exchange(std::span<const std::byte> query, std::uint8_t* out, int room) noex
 
 int ask_name(std::string_view name, int klass, int type, std::uint8_t* out, int room) noexcept {
   std::byte query[dns::header_size + dns::max_question];
-  const std::size_t size = dns::build_query(query, random_id(), name, static_cast<std::uint16_t>(klass),
-                                            static_cast<std::uint16_t>(type));
+  const std::size_t size =
+      dns::build_query(query, random_id(), name, static_cast<std::uint16_t>(klass), static_cast<std::uint16_t>(type));
   if (size == 0) return fail(NO_RECOVERY);
   const int got = exchange({query, size}, out, room);
   if (got < static_cast<int>(dns::header_size)) return fail(TRY_AGAIN);
@@ -90,11 +90,13 @@ res_state thread_state() noexcept {
   const auto state = reinterpret_cast<State>(libc_symbol("__res_state"));
   if (state == nullptr) return nullptr;
   if ((state()->options & RES_INIT) == 0)
-    if (const auto init = reinterpret_cast<Init>(libc_symbol("__res_init")); init == nullptr || init() != 0) return nullptr;
+    if (const auto init = reinterpret_cast<Init>(libc_symbol("__res_init")); init == nullptr || init() != 0)
+      return nullptr;
   return state();
 }
 
-int search(const struct __res_state* state, const char* name, int klass, int type, std::uint8_t* out, int room) noexcept {
+int search(const struct __res_state* state, const char* name, int klass, int type, std::uint8_t* out,
+           int room) noexcept {
   const std::size_t size = std::strlen(name);
   const bool absolute = size != 0 && name[size - 1] == '.';
   if (state == nullptr || absolute) return ask_name(name, klass, type, out, room);

@@ -23,12 +23,28 @@ namespace towpath {
 namespace {
 
 // What an agent is configured by. The first few say that there is something to tunnel at all.
-constexpr std::string_view variables[] = {
-    "TOWPATH_CONFIG", "http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "no_proxy",
-    "NO_PROXY", "REQUEST_METHOD", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT_FILE", "SSL_CLIENT_KEY_FILE",
-    "LOCALDOMAIN", "RES_OPTIONS", "TOWPATH_LOG", "TOWPATH_LOG_FILE", "TOWPATH_IDLE_SECONDS", "TOWPATH_AGENT"};
+constexpr std::string_view variables[] = {"TOWPATH_CONFIG",
+                                          "http_proxy",
+                                          "https_proxy",
+                                          "all_proxy",
+                                          "HTTP_PROXY",
+                                          "HTTPS_PROXY",
+                                          "ALL_PROXY",
+                                          "no_proxy",
+                                          "NO_PROXY",
+                                          "REQUEST_METHOD",
+                                          "SSL_CERT_FILE",
+                                          "SSL_CERT_DIR",
+                                          "SSL_CLIENT_CERT_FILE",
+                                          "SSL_CLIENT_KEY_FILE",
+                                          "LOCALDOMAIN",
+                                          "RES_OPTIONS",
+                                          "TOWPATH_LOG",
+                                          "TOWPATH_LOG_FILE",
+                                          "TOWPATH_IDLE_SECONDS",
+                                          "TOWPATH_AGENT"};
 constexpr std::size_t that_configure = 7;  // an exempt list alone configures nothing
-constexpr std::string_view paths_among_them[] = {"TOWPATH_CONFIG", "SSL_CERT_FILE", "SSL_CLIENT_CERT_FILE",
+constexpr std::string_view paths_among_them[] = {"TOWPATH_CONFIG",      "SSL_CERT_FILE",    "SSL_CLIENT_CERT_FILE",
                                                  "SSL_CLIENT_KEY_FILE", "TOWPATH_LOG_FILE", "TOWPATH_AGENT"};
 
 constexpr std::size_t longest_path = 4096;
@@ -99,8 +115,8 @@ std::int64_t now_ms() noexcept {
 struct Launch {
   const char* const* paths;
   const char* name;
-  int ready;            // the writing end of a pipe
-  int error = 0;        // why no path could be executed; children that share our memory tell us so
+  int ready;      // the writing end of a pipe
+  int error = 0;  // why no path could be executed; children that share our memory tell us so
 };
 
 constexpr int ready_number = 3;  // where `towpath agent --standalone` finds it
@@ -187,7 +203,9 @@ bool run_agent(Launch& launch) noexcept {
 
 const char* words_for(int error) noexcept {
   switch (error) {
-    case ENOENT: return "there is no towpath executable beside the library, in ../bin, /usr/local/bin or /usr/bin: set TOWPATH_AGENT";
+    case ENOENT:
+      return "there is no towpath executable beside the library, in ../bin, /usr/local/bin or /usr/bin: set "
+             "TOWPATH_AGENT";
     case EACCES: return "this user may not execute towpath";
     case ENOEXEC: return "TOWPATH_AGENT is no executable";
     case EAGAIN: return "this user has too many processes";
@@ -248,10 +266,12 @@ void complain_once(std::string_view what, std::string_view why) noexcept {
   if (complained.exchange(true, std::memory_order_relaxed)) return;
   char line[512];
   std::size_t size = 0;
-  for (const std::string_view part : {std::string_view("towpath: "), what, std::string_view(": "), why, std::string_view("\n")})
+  for (const std::string_view part :
+       {std::string_view("towpath: "), what, std::string_view(": "), why, std::string_view("\n")})
     for (const char c : part)
       if (size < sizeof line) line[size++] = c;
-  // Standard error may be a pipe that nobody reads any more, or that is full: neither a signal nor a wait is ours to cause.
+  // Standard error may be a pipe that nobody reads any more, or that is full: neither a signal nor a wait is ours to
+  // cause.
   struct {
     int fd;
     short events, revents;

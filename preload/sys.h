@@ -21,7 +21,9 @@ inline long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, lon
   register long r8 asm("r8") = e;
   register long r9 asm("r9") = f;
   long out;
-  asm volatile("syscall" : "=a"(out) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+  asm volatile("syscall"
+               : "=a"(out)
+               : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
                : "rcx", "r11", "memory");
   return out;
 #elif defined(__aarch64__)

@@ -48,8 +48,7 @@ TOWPATH_EXPORT long syscall(long number, ...) noexcept {
         return ::getsockopt(fd, static_cast<int>(a[1]), static_cast<int>(a[2]), reinterpret_cast<void*>(a[3]),
                             reinterpret_cast<socklen_t*>(a[4]));
 #ifdef SYS_poll
-      case SYS_poll:
-        return ::poll(reinterpret_cast<pollfd*>(a[0]), static_cast<nfds_t>(a[1]), static_cast<int>(a[2]));
+      case SYS_poll: return ::poll(reinterpret_cast<pollfd*>(a[0]), static_cast<nfds_t>(a[1]), static_cast<int>(a[2]));
 #endif
       case SYS_dup3: return ::dup3(fd, static_cast<int>(a[1]), static_cast<int>(a[2]));
 #ifdef SYS_dup2

@@ -67,7 +67,8 @@ void remember_direct(const Endpoint& target, std::uint32_t epoch, Traffic traffi
   const Key key = key_of(target, traffic);
   Slot& slot = slot_of(key);
   std::uint32_t version = slot.version.load(std::memory_order_relaxed);
-  if ((version & 1) != 0 || !slot.version.compare_exchange_strong(version, version + 1, std::memory_order_acquire)) return;
+  if ((version & 1) != 0 || !slot.version.compare_exchange_strong(version, version + 1, std::memory_order_acquire))
+    return;
   slot.high.store(key.high, std::memory_order_relaxed);
   slot.low.store(key.low, std::memory_order_relaxed);
   slot.rest.store(key.rest, std::memory_order_relaxed);

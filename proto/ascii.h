@@ -5,18 +5,10 @@
 
 namespace towpath {
 
-constexpr bool is_digit(char c) noexcept {
-  return c >= '0' && c <= '9';
-}
-constexpr bool is_blank(char c) noexcept {
-  return c == ' ' || c == '\t';
-}
-constexpr bool is_graphic(char c) noexcept {
-  return c > ' ' && c <= '~';
-}
-constexpr char to_lower(char c) noexcept {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
-}
+constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+constexpr bool is_blank(char c) noexcept { return c == ' ' || c == '\t'; }
+constexpr bool is_graphic(char c) noexcept { return c > ' ' && c <= '~'; }
+constexpr char to_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
 
 // Not string_view's own find, contains or starts_with: those can refer to the C++ runtime library.
 constexpr bool is_one_of(char c, std::string_view set) noexcept {
@@ -26,8 +18,6 @@ constexpr bool is_one_of(char c, std::string_view set) noexcept {
 }
 
 // RFC 9110 5.6.2
-constexpr bool is_token_char(char c) noexcept {
-  return is_graphic(c) && !is_one_of(c, "\"(),/:;<=>?@[\\]{}");
-}
+constexpr bool is_token_char(char c) noexcept { return is_graphic(c) && !is_one_of(c, "\"(),/:;<=>?@[\\]{}"); }
 
 }  // namespace towpath

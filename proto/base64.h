@@ -9,9 +9,7 @@
 
 namespace towpath {
 
-constexpr std::size_t base64_size(std::size_t plain) noexcept {
-  return (plain + 2) / 3 * 4;
-}
+constexpr std::size_t base64_size(std::size_t plain) noexcept { return (plain + 2) / 3 * 4; }
 
 inline void put_base64(ByteWriter& out, std::string_view plain) noexcept {
   constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

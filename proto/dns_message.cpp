@@ -12,10 +12,12 @@ constexpr std::uint16_t flag_response = 0x8000, flag_truncated = 0x0200, flag_re
                         flag_recursion_available = 0x0080, flag_checking_disabled = 0x0010, mask_opcode = 0x7800,
                         mask_rcode = 0x000f;
 constexpr std::size_t opt_size = 11;
-constexpr std::uint16_t most_additional = 16;   // records of a query that are looked at
+constexpr std::uint16_t most_additional = 16;  // records of a query that are looked at
 constexpr std::uint16_t name_of_question = 0xc000 | header_size;
 
-std::uint8_t byte_at(std::span<const std::byte> in, std::size_t at) noexcept { return static_cast<std::uint8_t>(in[at]); }
+std::uint8_t byte_at(std::span<const std::byte> in, std::size_t at) noexcept {
+  return static_cast<std::uint8_t>(in[at]);
+}
 
 std::uint16_t word_at(std::span<const std::byte> in, std::size_t at) noexcept {
   return static_cast<std::uint16_t>(byte_at(in, at) << 8 | byte_at(in, at + 1));
@@ -218,7 +220,8 @@ bool Answer::begin_record(std::uint16_t type, std::uint32_t ttl_seconds, std::si
 void Answer::address(const IpAddress& address, std::uint32_t ttl_seconds) noexcept {
   const auto bytes = address.bytes();
   if (bytes.empty()) return;
-  if (begin_record(address.is_v4() ? type::a : type::aaaa, ttl_seconds, bytes.size())) append(bytes.data(), bytes.size());
+  if (begin_record(address.is_v4() ? type::a : type::aaaa, ttl_seconds, bytes.size()))
+    append(bytes.data(), bytes.size());
 }
 
 void Answer::pointer(std::string_view name, std::uint32_t ttl_seconds) noexcept {
@@ -296,8 +299,7 @@ std::size_t addresses_of(std::span<const std::byte> reply, std::span<IpAddress> 
     if (record.type == type::a && record.data_size == 4)
       out[found++] = IpAddress::v4(std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 |
                                    std::uint32_t{bytes[2]} << 8 | bytes[3]);
-    else if (record.type == type::aaaa && record.data_size == 16)
-      out[found++] = IpAddress::v6(bytes);
+    else if (record.type == type::aaaa && record.data_size == 16) out[found++] = IpAddress::v6(bytes);
   }
   return found;
 }

@@ -1,5 +1,5 @@
-// DNS messages (RFC 1035, RFC 6891) as bytes in, bytes out: one question read, answers written, replies of other servers
-// checked and searched for addresses. No heap, no socket, no clock; everything that arrives is hostile.
+// DNS messages (RFC 1035, RFC 6891) as bytes in, bytes out: one question read, answers written, replies of other
+// servers checked and searched for addresses. No heap, no socket, no clock; everything that arrives is hostile.
 #pragma once
 
 #include <cstddef>
@@ -13,14 +13,21 @@
 namespace towpath::dns {
 
 inline constexpr std::size_t header_size = 12;
-inline constexpr std::size_t max_name = 253;        // as text, without the trailing dot
-inline constexpr std::size_t max_name_wire = 255;   // RFC 1035 2.3.4
+inline constexpr std::size_t max_name = 253;       // as text, without the trailing dot
+inline constexpr std::size_t max_name_wire = 255;  // RFC 1035 2.3.4
 inline constexpr std::size_t max_question = max_name_wire + 4;
 inline constexpr std::size_t plain_udp_size = 512;  // RFC 1035 2.3.4, for whoever sends no OPT
 inline constexpr std::uint16_t own_udp_size = 1232;
 inline constexpr std::size_t max_message = 65535;
 
-enum class Rcode : std::uint8_t { ok = 0, malformed = 1, failed = 2, no_such_name = 3, not_implemented = 4, refused = 5 };
+enum class Rcode : std::uint8_t {
+  ok = 0,
+  malformed = 1,
+  failed = 2,
+  no_such_name = 3,
+  not_implemented = 4,
+  refused = 5
+};
 
 namespace type {
 inline constexpr std::uint16_t a = 1, cname = 5, soa = 6, ptr = 12, txt = 16, aaaa = 28, opt = 41, svcb = 64,

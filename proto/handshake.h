@@ -37,13 +37,20 @@ struct ProxyLogin {
 
 template <class M>
 concept Handshake = requires(M m, const M c, std::span<const std::byte> in, std::size_t n) {
-  { c.want() } noexcept -> std::same_as<Want>;
-  { c.to_send() } noexcept -> std::same_as<std::span<const std::byte>>;
-  { m.sent(n) } noexcept -> std::same_as<Want>;
-  { m.feed(in) } noexcept -> std::same_as<Fed>;
-  { m.peer_closed() } noexcept -> std::same_as<Want>;
-  { c.error() } noexcept -> std::same_as<Error>;
-  { c.state_name() } noexcept -> std::same_as<std::string_view>;
+  { c.want() }
+  noexcept->std::same_as<Want>;
+  { c.to_send() }
+  noexcept->std::same_as<std::span<const std::byte>>;
+  { m.sent(n) }
+  noexcept->std::same_as<Want>;
+  { m.feed(in) }
+  noexcept->std::same_as<Fed>;
+  { m.peer_closed() }
+  noexcept->std::same_as<Want>;
+  { c.error() }
+  noexcept->std::same_as<Error>;
+  { c.state_name() }
+  noexcept->std::same_as<std::string_view>;
 };
 
 }  // namespace towpath

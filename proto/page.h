@@ -25,8 +25,8 @@ enum class SocketState : std::uint32_t {
   open = 2,     // the tunnel stands, or a direct connection behind a synthetic address
   failed = 3,   // taken off the proxy; `error` is what the program gets for it
   lost = 4,     // the agent died in mid-handshake: the socket leads to a proxy that was told nothing, use fails
-  dns = 5,      // asks a name server on port 53, and is led to the agent's own instead; the address is the asked server's
-  muted = 6,    // a datagram socket that may be connected to its address and may not send
+  dns = 5,    // asks a name server on port 53, and is led to the agent's own instead; the address is the asked server's
+  muted = 6,  // a datagram socket that may be connected to its address and may not send
 };
 
 struct PageEntry {
@@ -61,12 +61,12 @@ struct Page {
   std::atomic<std::uint32_t> pending;  // entries in state pending or lost, or held: 0 keeps every hook out of the way
   std::uint32_t synthetic_v4;          // host order
   std::uint32_t synthetic_v4_bits;
-  std::uint8_t synthetic_v6[8];        // a /64
-  std::uint64_t id;                    // random; tells one page from another
-  std::atomic<std::uint32_t> epoch;    // raised whenever a direct verdict of before may be wrong now
-  std::atomic<std::uint32_t> dns_doors;   // in use, the first ones of `doors`: 0 keeps the hooks out of the way
-  std::atomic<std::uint32_t> dns_streams; // ports of the name service over TCP, as in DnsDoor
-  std::uint32_t udp_blocked;              // datagrams to anywhere but this host are a question to the agent
+  std::uint8_t synthetic_v6[8];            // a /64
+  std::uint64_t id;                        // random; tells one page from another
+  std::atomic<std::uint32_t> epoch;        // raised whenever a direct verdict of before may be wrong now
+  std::atomic<std::uint32_t> dns_doors;    // in use, the first ones of `doors`: 0 keeps the hooks out of the way
+  std::atomic<std::uint32_t> dns_streams;  // ports of the name service over TCP, as in DnsDoor
+  std::uint32_t udp_blocked;               // datagrams to anywhere but this host are a question to the agent
   std::uint8_t unused[8];
   DnsDoor doors[page_dns_doors];
   PageEntry entries[page_entries];
@@ -133,8 +133,7 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
 [[nodiscard]] inline bool is_synthetic(const Page& page, const IpAddress& address) noexcept {
   if (address.is_v4())
-    return page.synthetic_v4_bits != 0 &&
-           address.in_prefix(IpAddress::v4(page.synthetic_v4), page.synthetic_v4_bits);
+    return page.synthetic_v4_bits != 0 && address.in_prefix(IpAddress::v4(page.synthetic_v4), page.synthetic_v4_bits);
   return address.is_v6() && std::memcmp(address.bytes().data(), page.synthetic_v6, 8) == 0;
 }
 

@@ -8,7 +8,8 @@
 //   hello                    -                   page (with the page's descriptor and the token)
 //   connect                  socket, epoll sets  direct | refuse | pending | instead | dial ... | done
 //     dialled                -                   (continues `dial`: the program connected by itself)
-//     detach                 -                   none: the caller was interrupted, the attempt goes on as if non-blocking
+//     detach                 -                   none: the caller was interrupted, the attempt goes on as if
+//     non-blocking
 //   epoll                    epoll set           done (errno as epoll_ctl's) | native
 //   closing                  -                   done
 //   watch                    -                   done, when one of the sockets is decided
@@ -18,8 +19,8 @@
 //   datagram                 socket              direct | instead | muted | refuse
 //   query                    -                   message | refuse
 //
-// An agent that was started by a preloaded library (agent/standalone) tells the token to processes of its own user: they
-// come with none. Any other agent wants the right token in every ask.
+// An agent that was started by a preloaded library (agent/standalone) tells the token to processes of its own user:
+// they come with none. Any other agent wants the right token in every ask.
 //
 // A connection that ends without `detach` means that the asker is gone: what it waited for is cancelled.
 #pragma once
@@ -47,19 +48,44 @@ inline constexpr std::size_t max_query = 3840;  // a DNS message beside the rest
 
 using Token = std::array<std::uint8_t, 16>;  // the right to ask
 
-enum class Ask : std::uint8_t { hello, connect, dialled, detach, epoll, closing, watch, name, learn, reverse, datagram, query };
+enum class Ask : std::uint8_t {
+  hello,
+  connect,
+  dialled,
+  detach,
+  epoll,
+  closing,
+  watch,
+  name,
+  learn,
+  reverse,
+  datagram,
+  query
+};
 inline constexpr std::uint8_t ask_count = 12;
 
 //   instead   connect or send to `endpoint`, which stands for what was asked for; the kernel's result is the program's
 //   muted     the socket may be connected to that address, nothing may be sent
 enum class Answer : std::uint8_t {
-  page, direct, refuse, pending, dial, done, native, own, synthetic, name, instead, muted, message
+  page,
+  direct,
+  refuse,
+  pending,
+  dial,
+  done,
+  native,
+  own,
+  synthetic,
+  name,
+  instead,
+  muted,
+  message
 };
 inline constexpr std::uint8_t answer_count = 13;
 
 struct Registration {
-  std::int32_t fd;       // the socket's number in the program
-  std::int32_t epoll;    // the epoll set's number in the program; its descriptor travels along
+  std::int32_t fd;     // the socket's number in the program
+  std::int32_t epoll;  // the epoll set's number in the program; its descriptor travels along
   std::uint32_t events;
   std::uint32_t unused;
   std::uint64_t data;
@@ -133,12 +159,12 @@ struct Message {  // a decoded ask; views point into the packet
 
 struct Reply {
   Answer kind = Answer::refuse;
-  std::int32_t number = 0;   // errno for refuse and done
-  std::uint64_t page = 0;    // which page this agent publishes: another one than before means another agent
-  Token token{};             // page: the right to ask, for a process that came without one
-  Endpoint endpoint;         // dial, instead
-  IpAddress v4, v6;          // synthetic
-  std::string_view name;     // name
+  std::int32_t number = 0;             // errno for refuse and done
+  std::uint64_t page = 0;              // which page this agent publishes: another one than before means another agent
+  Token token{};                       // page: the right to ask, for a process that came without one
+  Endpoint endpoint;                   // dial, instead
+  IpAddress v4, v6;                    // synthetic
+  std::string_view name;               // name
   std::span<const std::byte> message;  // message: the answer to a query
   std::uint8_t candidate_count = 0;
   std::array<std::string_view, max_candidates> candidates;  // synthetic: ask the own resolver for these first, in order

@@ -36,9 +36,7 @@ ares_socket_t open_socket(int domain, int type, int protocol, void*) {
   return fd;
 }
 
-int close_socket(ares_socket_t fd, void*) {
-  return ::close(fd);
-}
+int close_socket(ares_socket_t fd, void*) { return ::close(fd); }
 
 int connect_socket(ares_socket_t fd, const sockaddr* address, ares_socklen_t size, void*) {
   return ::connect(fd, address, size);
@@ -73,28 +71,20 @@ bool set_servers(ares_channel channel, std::span<const Endpoint> servers) {
 
 LookupError error_of_status(int status) noexcept {
   switch (status) {
-    case ARES_SUCCESS:
-      return LookupError::none;
+    case ARES_SUCCESS: return LookupError::none;
     case ARES_ENODATA:
-    case ARES_ENOTFOUND:
-      return LookupError::not_found;
-    case ARES_ETIMEOUT:
-      return LookupError::no_answer;
-    case ARES_EBADNAME:
-      return LookupError::bad_name;
-    default:
-      return LookupError::refused;  // c-ares has one status for "no server was of use"
+    case ARES_ENOTFOUND: return LookupError::not_found;
+    case ARES_ETIMEOUT: return LookupError::no_answer;
+    case ARES_EBADNAME: return LookupError::bad_name;
+    default: return LookupError::refused;  // c-ares has one status for "no server was of use"
   }
 }
 
 LookupError error_of_rcode(std::span<const unsigned char> reply) noexcept {
   switch (reply[3] & 0x0f) {
-    case ns_r_noerror:
-      return LookupError::none;
-    case ns_r_nxdomain:
-      return LookupError::not_found;
-    default:
-      return LookupError::refused;
+    case ns_r_noerror: return LookupError::none;
+    case ns_r_nxdomain: return LookupError::not_found;
+    default: return LookupError::refused;
   }
 }
 

@@ -83,9 +83,9 @@ void KnownNames::replay() {
     left = left.subspan(record.name_size);
     const std::uint8_t* const b = record.address;
     const IpAddress address =
-        record.is_v6 != 0 ? IpAddress::v6(record.address)
-                          : IpAddress::v4(std::uint32_t{b[0]} << 24 | std::uint32_t{b[1]} << 16 |
-                                          std::uint32_t{b[2]} << 8 | b[3]);
+        record.is_v6 != 0
+            ? IpAddress::v6(record.address)
+            : IpAddress::v4(std::uint32_t{b[0]} << 24 | std::uint32_t{b[1]} << 16 | std::uint32_t{b[2]} << 8 | b[3]);
     learn(name, {&address, 1});
   }
   room_ = all;

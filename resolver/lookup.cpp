@@ -33,9 +33,7 @@ bool is_askable(std::string_view name) noexcept {
          std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < '\x7f' && c != '\\'; });
 }
 
-bool is_localhost(std::string_view name) noexcept {
-  return name == "localhost" || name.ends_with(".localhost");
-}
+bool is_localhost(std::string_view name) noexcept { return name == "localhost" || name.ends_with(".localhost"); }
 
 void make_lower(std::string& text) noexcept {
   for (char& c : text)
@@ -44,12 +42,9 @@ void make_lower(std::string& text) noexcept {
 
 bool is_wanted(const IpAddress& address, Lookup::Family family) noexcept {
   switch (family) {
-    case Lookup::Family::any:
-      return true;
-    case Lookup::Family::v4:
-      return address.is_v4();
-    case Lookup::Family::v6:
-      return address.is_v6();
+    case Lookup::Family::any: return true;
+    case Lookup::Family::v4: return address.is_v4();
+    case Lookup::Family::v6: return address.is_v6();
   }
   return false;
 }
@@ -67,18 +62,12 @@ std::vector<IpAddress> selected(const std::vector<IpAddress>& addresses, Lookup:
 LookupError worse(LookupError a, LookupError b) noexcept {
   const auto rank = [](LookupError error) {
     switch (error) {
-      case LookupError::none:
-        return 0;
-      case LookupError::not_found:
-        return 1;
-      case LookupError::bad_name:
-        return 2;
-      case LookupError::refused:
-        return 3;
-      case LookupError::no_answer:
-        return 4;
-      case LookupError::busy:
-        return 5;
+      case LookupError::none: return 0;
+      case LookupError::not_found: return 1;
+      case LookupError::bad_name: return 2;
+      case LookupError::refused: return 3;
+      case LookupError::no_answer: return 4;
+      case LookupError::busy: return 5;
     }
     return 5;
   };
@@ -298,10 +287,8 @@ void Lookup::Work::conclude_question(Id id) {
     }
     request.error = worse(request.error, question.error);
     // Like libc: the next search domain after an answer, not after silence.
-    if (question.error == LookupError::no_answer)
-      finish_request(waiting, request, LookupError::no_answer);
-    else
-      advance(waiting);
+    if (question.error == LookupError::no_answer) finish_request(waiting, request, LookupError::no_answer);
+    else advance(waiting);
   }
 }
 
@@ -430,8 +417,6 @@ std::vector<IpAddress> Lookup::in_hosts(std::string_view name) noexcept {
   return work_ == nullptr ? std::vector<IpAddress>() : work_->hosts().lookup(name);
 }
 
-std::size_t Lookup::pending() const noexcept {
-  return work_ == nullptr ? 0 : work_->pending();
-}
+std::size_t Lookup::pending() const noexcept { return work_ == nullptr ? 0 : work_->pending(); }
 
 }  // namespace towpath

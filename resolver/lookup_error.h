@@ -17,18 +17,12 @@ enum class LookupError : std::uint8_t {
 
 [[nodiscard]] constexpr std::string_view text_of(LookupError error) noexcept {
   switch (error) {
-    case LookupError::none:
-      return "no error";
-    case LookupError::not_found:
-      return "the name does not exist or has no such address";
-    case LookupError::no_answer:
-      return "the name servers do not answer";
-    case LookupError::refused:
-      return "the name servers refuse, fail or cannot be reached";
-    case LookupError::bad_name:
-      return "not a usable host name";
-    case LookupError::busy:
-      return "too many lookups at once";
+    case LookupError::none: return "no error";
+    case LookupError::not_found: return "the name does not exist or has no such address";
+    case LookupError::no_answer: return "the name servers do not answer";
+    case LookupError::refused: return "the name servers refuse, fail or cannot be reached";
+    case LookupError::bad_name: return "not a usable host name";
+    case LookupError::busy: return "too many lookups at once";
   }
   return "";
 }

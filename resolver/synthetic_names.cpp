@@ -29,9 +29,7 @@ std::uint64_t hash_of(std::string_view name) noexcept {
   return hash;
 }
 
-std::uint32_t folded(std::uint64_t hash) noexcept {
-  return static_cast<std::uint32_t>(hash ^ (hash >> 32));
-}
+std::uint32_t folded(std::uint64_t hash) noexcept { return static_cast<std::uint32_t>(hash ^ (hash >> 32)); }
 
 // What address_of() takes is what adopt() accepts.
 bool is_storable(std::string_view name) noexcept {
@@ -95,9 +93,7 @@ struct SyntheticNames::Entry {
   std::uint32_t last_use;  // seconds
 };
 
-void SyntheticNames::Unmap::operator()(std::byte* start) const noexcept {
-  ::munmap(start, size);
-}
+void SyntheticNames::Unmap::operator()(std::byte* start) const noexcept { ::munmap(start, size); }
 
 std::optional<SyntheticNames::Layout> SyntheticNames::layout_for(Range v4, std::string& why) {
   if (!v4.network.is_v4() || v4.bits < 8 || v4.bits > 30) {
@@ -214,9 +210,7 @@ bool SyntheticNames::load(std::string& why) {
   return true;
 }
 
-SyntheticNames::Header& SyntheticNames::header() const noexcept {
-  return *reinterpret_cast<Header*>(map_.get());
-}
+SyntheticNames::Header& SyntheticNames::header() const noexcept { return *reinterpret_cast<Header*>(map_.get()); }
 
 SyntheticNames::Entry* SyntheticNames::entries(std::uint32_t bank) const noexcept {
   return reinterpret_cast<Entry*>(map_.get() + page + bank * layout_.bank_size);

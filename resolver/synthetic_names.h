@@ -44,7 +44,7 @@ class SyntheticNames {
   struct Pair {
     IpAddress v4, v6;
   };
-  static constexpr std::uint32_t most_names = 131070;  // a /15
+  static constexpr std::uint32_t most_names = 131070;         // a /15
   static constexpr std::size_t spare_size = 8 * 1024 * 1024;  // takes memory only where it is written
   static constexpr std::uint64_t reuse_after_seconds = 24 * 60 * 60;
 

@@ -61,10 +61,8 @@ static void watch(struct connection* c, uint32_t events, int operation) {
 
 static void drop(struct connection* c) {
   close(c->fd);
-  if (c->state == answering)
-    c->closed = true;  // still in the queue
-  else
-    free(c);
+  if (c->state == answering) c->closed = true;  // still in the queue
+  else free(c);
 }
 
 static void put(struct connection* c, const void* bytes, size_t size) {
@@ -83,12 +81,9 @@ static void begin_origin(struct connection* c) {
 static void answer(struct connection* c) {
   static const char ok[] = "HTTP/1.1 200 Connection established\r\n\r\n";
   static const char no[] = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
-  if (c->is_socks)
-    put(c, c->port == 1 ? "\5\2\0\1\0\0\0\0\0\0" : "\5\0\0\1\0\0\0\0\0\0", 10);
-  else if (c->port == 1)
-    put(c, no, sizeof no - 1);
-  else
-    put(c, ok, sizeof ok - 1);
+  if (c->is_socks) put(c, c->port == 1 ? "\5\2\0\1\0\0\0\0\0\0" : "\5\0\0\1\0\0\0\0\0\0", 10);
+  else if (c->port == 1) put(c, no, sizeof no - 1);
+  else put(c, ok, sizeof ok - 1);
   if (c->port == 1) shutdown(c->fd, SHUT_WR);
   begin_origin(c);
 }
@@ -122,10 +117,8 @@ static void answer_due(void) {
   while (oldest != NULL && oldest->due <= now()) {
     struct connection* c = oldest;
     oldest = c->next;
-    if (c->closed)
-      free(c);
-    else
-      answer(c);
+    if (c->closed) free(c);
+    else answer(c);
   }
   set_timer();
 }
@@ -192,14 +185,10 @@ static void ready(struct connection* c, uint32_t events) {
   if (got < 0 && errno == EAGAIN) return;
   if (got <= 0) return drop(c);
   c->have += (size_t)got;
-  if (c->state == http_head)
-    read_http(c);
-  else if (c->state != origin)
-    read_socks(c);
-  else if (c->port == 80)
-    serve_http(c);
-  else if (c->port == 8)
-    put(c, c->bytes, c->have);
+  if (c->state == http_head) read_http(c);
+  else if (c->state != origin) read_socks(c);
+  else if (c->port == 80) serve_http(c);
+  else if (c->port == 8) put(c, c->bytes, c->have);
 }
 
 static void take(struct connection* listener) {
@@ -255,12 +244,9 @@ int main(int argc, char** argv) {
     bool tick_due = false;  // last: an answer may free a connection that another event of this batch names
     for (int i = 0; i < count; ++i) {
       struct connection* c = events[i].data.ptr;
-      if (c->state == clock_tick)
-        tick_due = true;
-      else if (c->state == listening)
-        take(c);
-      else
-        ready(c, events[i].events);
+      if (c->state == clock_tick) tick_due = true;
+      else if (c->state == listening) take(c);
+      else ready(c, events[i].events);
     }
     if (tick_due) answer_due();
   }

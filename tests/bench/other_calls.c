@@ -16,9 +16,7 @@ enum { batches = 40, calls = 3000 };
 static int ends[2], pair[2], loop;
 static long errors;
 
-static void check(int good) {
-  errors += !good;
-}
+static void check(int good) { errors += !good; }
 
 static void pipe_calls(void) {
   char byte = 0;

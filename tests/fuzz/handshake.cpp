@@ -18,12 +18,8 @@ inline bool printable(std::string_view text) {
   return true;
 }
 
-inline bool prints(const HttpConnectClient& m) {
-  return printable(m.detail()) && printable(m.auth_schemes());
-}
-inline bool prints(const Socks5Client&) {
-  return true;
-}
+inline bool prints(const HttpConnectClient& m) { return printable(m.detail()) && printable(m.auth_schemes()); }
+inline bool prints(const Socks5Client&) { return true; }
 
 template <Handshake M>
 const char* broken_promise(const ProxyLogin* login, std::string_view stream, std::size_t cut) {

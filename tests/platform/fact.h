@@ -88,9 +88,7 @@ static inline void wait_until_asleep(pid_t pid) {
   expect(state == 'S', "process %d is not asleep: state %c", pid, state);
 }
 
-static inline void say(int fd, char byte) {
-  expect(write(fd, &byte, 1) == 1, "write: %m");
-}
+static inline void say(int fd, char byte) { expect(write(fd, &byte, 1) == 1, "write: %m"); }
 
 static inline char hear(int fd) {
   char byte;
@@ -169,9 +167,7 @@ static inline int bound_socket(int domain, int backlog, struct place* at) {
   return fd;
 }
 
-static inline int listener(struct place* at) {
-  return bound_socket(AF_INET, 16, at);
-}
+static inline int listener(struct place* at) { return bound_socket(AF_INET, 16, at); }
 
 static inline int accepted(int from) {
   expect(becomes_ready(from, POLLIN), "nobody connects");

@@ -19,8 +19,7 @@ static bool control(int set, int operation, int fd, uint32_t events, uint64_t da
 static void expect_event(int set, int timeout, uint32_t events, uint64_t data) {
   struct epoll_event event = {0};
   const int count = epoll_wait(set, &event, 1, timeout);
-  if (events == 0)
-    expect(count == 0, "an event came too early: %#x", event.events);
+  if (events == 0) expect(count == 0, "an event came too early: %#x", event.events);
   else
     expect(count == 1 && event.events == events && event.data.u64 == data, "epoll_wait: %d, events %#x, data %#llx",
            count, event.events, (unsigned long long)event.data.u64);

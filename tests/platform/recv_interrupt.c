@@ -60,10 +60,8 @@ static void show(const char* name, struct call call, bool signalled, int wanted)
     wait_until_asleep(caller);
     struct pollfd ended = {.fd = results[0], .events = POLLIN};
     expect(poll(&ended, 1, 0) == 0, "%s: the call was ended, error %d", name, hear(results[0]));
-    if (call.connects)
-      close(accepted(full));
-    else
-      say(bytes[0], 'b');
+    if (call.connects) close(accepted(full));
+    else say(bytes[0], 'b');
   }
   expect(becomes_ready(results[0], POLLIN), "%s: the call goes on", name);
   const int seen = hear(results[0]);

@@ -31,9 +31,7 @@ static int refused(int domain, const struct place* closed, const struct place* p
   return fd;
 }
 
-static int error_of(ssize_t result) {
-  return result == -1 ? errno : 0;
-}
+static int error_of(ssize_t result) { return result == -1 ? errno : 0; }
 
 static struct seen look(int domain, const struct place* closed, const struct place* peer, int peers_listener,
                         const struct place* open) {

@@ -1,5 +1,5 @@
-/* Calls functions of its libc on command, so that a test is a conversation: a call, its result, a look at the proxy, the
- * next call. Standard input is one end of a SOCK_SEQPACKET pair; one packet is one command, and one answers it.
+/* Calls functions of its libc on command, so that a test is a conversation: a call, its result, a look at the proxy,
+ * the next call. Standard input is one end of a SOCK_SEQPACKET pair; one packet is one command, and one answers it.
  *
  *   ID call NAME ARG...     by any function's name; ARG is a number, or hHEX: a buffer, which the answer shows again
  *   ID thread NAME ARG...   the same in a thread of its own; the answer comes when the call has ended
@@ -32,14 +32,14 @@ static volatile sig_atomic_t handled;
 struct job {
   long id, arg[most], result;
   int error, buffers;
-  unsigned char *buffer[most];
+  unsigned char* buffer[most];
   size_t size[most];
   function what;
 };
 
 static void count(int signal) { (void)signal, ++handled; }
 
-static void answer(const struct job *job) {
+static void answer(const struct job* job) {
   char *text = malloc(2 * packet), *at = text + sprintf(text, "%ld %ld %d", job->id, job->result, job->error);
   for (int i = 0; i < job->buffers; ++i) {
     *at++ = ' ';
@@ -54,15 +54,15 @@ static void answer(const struct job *job) {
   free(text);
 }
 
-static void perform(struct job *job) {
-  const long *a = job->arg;
+static void perform(struct job* job) {
+  const long* a = job->arg;
   errno = 0;
   job->result = job->what(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]);
   job->error = errno;
 }
 
-static void *in_thread(void *argument) {
-  struct job *job = argument;
+static void* in_thread(void* argument) {
+  struct job* job = argument;
   sigset_t none;
   sigemptyset(&none);
   pthread_sigmask(SIG_SETMASK, &none, NULL);
@@ -72,44 +72,44 @@ static void *in_thread(void *argument) {
   return NULL;
 }
 
-static size_t from_hex(const char *hex, unsigned char *to) {
+static size_t from_hex(const char* hex, unsigned char* to) {
   size_t size = 0;
   for (unsigned byte; sscanf(hex + 2 * size, "%2x", &byte) == 1; ++size) to[size] = (unsigned char)byte;
   return size;
 }
 
-static void parse(struct job *job, char **rest) {
-  const char *name = strtok_r(NULL, " ", rest);
-  *(void **)&job->what = dlsym(RTLD_DEFAULT, name);
+static void parse(struct job* job, char** rest) {
+  const char* name = strtok_r(NULL, " ", rest);
+  *(void**)&job->what = dlsym(RTLD_DEFAULT, name);
   if (job->what == NULL) {
     fprintf(stderr, "calls: no function %s\n", name);
     exit(2);
   }
-  char *word;
+  char* word;
   for (int i = 0; i < most && (word = strtok_r(NULL, " ", rest)) != NULL; ++i) {
     if (word[0] != 'h') {
       job->arg[i] = strtol(word, NULL, 10);
       continue;
     }
     const size_t size = strlen(word) / 2;
-    unsigned char *buffer = malloc(size + 1);
+    unsigned char* buffer = malloc(size + 1);
     job->size[job->buffers] = from_hex(word + 1, buffer);
     job->buffer[job->buffers++] = buffer;
     job->arg[i] = (long)buffer;
   }
 }
 
-static void obey(char *line, int passed) {
-  char *rest;
-  struct job *job = calloc(1, sizeof *job);
+static void obey(char* line, int passed) {
+  char* rest;
+  struct job* job = calloc(1, sizeof *job);
   job->id = strtol(strtok_r(line, " ", &rest), NULL, 10);
-  const char *command = strtok_r(NULL, " ", &rest);
+  const char* command = strtok_r(NULL, " ", &rest);
   if (strcmp(command, "peek") == 0) {
-    const unsigned char *at = (unsigned char *)strtol(strtok_r(NULL, " ", &rest), NULL, 10);
+    const unsigned char* at = (unsigned char*)strtol(strtok_r(NULL, " ", &rest), NULL, 10);
     job->size[0] = strtoul(strtok_r(NULL, " ", &rest), NULL, 10);
     job->buffer[job->buffers++] = memcpy(malloc(job->size[0] + 1), at, job->size[0]);
   } else if (strcmp(command, "poke") == 0) {
-    unsigned char *at = (unsigned char *)strtol(strtok_r(NULL, " ", &rest), NULL, 10);
+    unsigned char* at = (unsigned char*)strtol(strtok_r(NULL, " ", &rest), NULL, 10);
     job->result = (long)from_hex(strtok_r(NULL, " ", &rest), at);
   } else if (strcmp(command, "handle") == 0) {
     const int signal = atoi(strtok_r(NULL, " ", &rest));
@@ -165,7 +165,7 @@ int main(void) {
     if (size <= 0) return 0;
     line[size] = '\0';
     int passed = -1;
-    const struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    const struct cmsghdr* head = CMSG_FIRSTHDR(&message);
     if (head != NULL) memcpy(&passed, CMSG_DATA(head), sizeof passed);
     obey(line, passed);
   }

@@ -1,4 +1,5 @@
-/* Prints `preloaded=yes` when towpath's library is mapped into this process, and `libc=` with the family of its libc. */
+/* Prints `preloaded=yes` when towpath's library is mapped into this process, and `libc=` with the family of its libc.
+ */
 #include <stdio.h>
 #include <string.h>
 

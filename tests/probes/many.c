@@ -1,5 +1,5 @@
-/* many THREADS TIMES ADDRESS PORT: each thread connects as often, by turns blocking and non-blocking, reads the server's
- * greeting byte by byte and compares it. Prints ok=N, and one errno=N line per kind of failure. */
+/* many THREADS TIMES ADDRESS PORT: each thread connects as often, by turns blocking and non-blocking, reads the
+ * server's greeting byte by byte and compares it. Prints ok=N, and one errno=N line per kind of failure. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@ static int once(int nonblocking) {
   static const char greeting[] = "220 lab\r\n";
   const int fd = socket(AF_INET, SOCK_STREAM | (nonblocking ? SOCK_NONBLOCK : 0), 0);
   int error = 0;
-  if (connect(fd, (struct sockaddr *)&target, sizeof target) != 0) error = errno;
+  if (connect(fd, (struct sockaddr*)&target, sizeof target) != 0) error = errno;
   if (error == EINPROGRESS) {
     struct pollfd one = {fd, POLLOUT, 0};
     socklen_t size = sizeof error;
@@ -37,7 +37,7 @@ static int once(int nonblocking) {
   return error;
 }
 
-static void *run(void *number) {
+static void* run(void* number) {
   pthread_barrier_wait(&start);
   for (int i = 0; i < times; ++i) {
     const int error = once((int)((long)number + i) % 2);
@@ -46,7 +46,7 @@ static void *run(void *number) {
   return NULL;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   (void)argc;
   const int threads = atoi(argv[1]);
   times = atoi(argv[2]);
@@ -55,7 +55,7 @@ int main(int argc, char **argv) {
   target.sin_port = htons((unsigned short)atoi(argv[4]));
   pthread_t each[256];
   pthread_barrier_init(&start, NULL, (unsigned)threads);
-  for (long i = 0; i < threads; ++i) pthread_create(&each[i], NULL, run, (void *)i);
+  for (long i = 0; i < threads; ++i) pthread_create(&each[i], NULL, run, (void*)i);
   for (int i = 0; i < threads; ++i) pthread_join(each[i], NULL);
   printf("ok=%d\n", ok);
   for (int i = 0; i < 256; ++i)

@@ -24,30 +24,67 @@
 #include <unistd.h>
 
 struct word {
-  const char *name;
+  const char* name;
   int value;
 };
 
-static const struct word families[] = {{"unspec", AF_UNSPEC}, {"inet", AF_INET}, {"inet6", AF_INET6}, {"unix", AF_UNIX}, {0, 0}};
+static const struct word families[] = {
+    {"unspec", AF_UNSPEC}, {"inet", AF_INET}, {"inet6", AF_INET6}, {"unix", AF_UNIX}, {0, 0}};
 static const struct word types[] = {{"stream", SOCK_STREAM}, {"dgram", SOCK_DGRAM}, {"raw", SOCK_RAW}, {0, 0}};
-static const struct word flags[] = {
-    {"canonname", AI_CANONNAME}, {"numerichost", AI_NUMERICHOST}, {"passive", AI_PASSIVE}, {"addrconfig", AI_ADDRCONFIG},
-    {"v4mapped", AI_V4MAPPED}, {"all", AI_ALL}, {"numericserv", AI_NUMERICSERV}, {"bad", 0x40000000}, {0, 0}};
-static const struct word name_flags[] = {{"namereqd", NI_NAMEREQD}, {"numerichost", NI_NUMERICHOST},
-                                         {"numericserv", NI_NUMERICSERV}, {"dgram", NI_DGRAM}, {0, 0}};
-static const struct word results[] = {
-    {"OK", 0}, {"NONAME", EAI_NONAME}, {"AGAIN", EAI_AGAIN}, {"FAIL", EAI_FAIL}, {"FAMILY", EAI_FAMILY},
-    {"SERVICE", EAI_SERVICE}, {"SOCKTYPE", EAI_SOCKTYPE}, {"BADFLAGS", EAI_BADFLAGS}, {"OVERFLOW", EAI_OVERFLOW},
-    {"SYSTEM", EAI_SYSTEM}, {"NODATA", -5}, {"ADDRFAMILY", -9}, {0, 0}};
-static const struct word host_errors[] = {{"none", 0}, {"HOST_NOT_FOUND", HOST_NOT_FOUND}, {"TRY_AGAIN", TRY_AGAIN},
-                                          {"NO_RECOVERY", NO_RECOVERY}, {"NO_DATA", NO_DATA}, {"NETDB_INTERNAL", -1}, {0, 0}};
-static const struct word errors[] = {
-    {"OK", 0}, {"ECONNREFUSED", ECONNREFUSED}, {"EHOSTUNREACH", EHOSTUNREACH}, {"ENETUNREACH", ENETUNREACH},
-    {"ENETDOWN", ENETDOWN}, {"ETIMEDOUT", ETIMEDOUT}, {"EINPROGRESS", EINPROGRESS}, {"ERANGE", ERANGE},
-    {"EAGAIN", EAGAIN}, {"EACCES", EACCES}, {"EPERM", EPERM}, {"ECONNRESET", ECONNRESET}, {"ENOENT", ENOENT},
-    {"EAFNOSUPPORT", EAFNOSUPPORT}, {"EINVAL", EINVAL}, {"EPROTO", EPROTO}, {"ENOTCONN", ENOTCONN}, {0, 0}};
+static const struct word flags[] = {{"canonname", AI_CANONNAME},
+                                    {"numerichost", AI_NUMERICHOST},
+                                    {"passive", AI_PASSIVE},
+                                    {"addrconfig", AI_ADDRCONFIG},
+                                    {"v4mapped", AI_V4MAPPED},
+                                    {"all", AI_ALL},
+                                    {"numericserv", AI_NUMERICSERV},
+                                    {"bad", 0x40000000},
+                                    {0, 0}};
+static const struct word name_flags[] = {{"namereqd", NI_NAMEREQD},
+                                         {"numerichost", NI_NUMERICHOST},
+                                         {"numericserv", NI_NUMERICSERV},
+                                         {"dgram", NI_DGRAM},
+                                         {0, 0}};
+static const struct word results[] = {{"OK", 0},
+                                      {"NONAME", EAI_NONAME},
+                                      {"AGAIN", EAI_AGAIN},
+                                      {"FAIL", EAI_FAIL},
+                                      {"FAMILY", EAI_FAMILY},
+                                      {"SERVICE", EAI_SERVICE},
+                                      {"SOCKTYPE", EAI_SOCKTYPE},
+                                      {"BADFLAGS", EAI_BADFLAGS},
+                                      {"OVERFLOW", EAI_OVERFLOW},
+                                      {"SYSTEM", EAI_SYSTEM},
+                                      {"NODATA", -5},
+                                      {"ADDRFAMILY", -9},
+                                      {0, 0}};
+static const struct word host_errors[] = {{"none", 0},
+                                          {"HOST_NOT_FOUND", HOST_NOT_FOUND},
+                                          {"TRY_AGAIN", TRY_AGAIN},
+                                          {"NO_RECOVERY", NO_RECOVERY},
+                                          {"NO_DATA", NO_DATA},
+                                          {"NETDB_INTERNAL", -1},
+                                          {0, 0}};
+static const struct word errors[] = {{"OK", 0},
+                                     {"ECONNREFUSED", ECONNREFUSED},
+                                     {"EHOSTUNREACH", EHOSTUNREACH},
+                                     {"ENETUNREACH", ENETUNREACH},
+                                     {"ENETDOWN", ENETDOWN},
+                                     {"ETIMEDOUT", ETIMEDOUT},
+                                     {"EINPROGRESS", EINPROGRESS},
+                                     {"ERANGE", ERANGE},
+                                     {"EAGAIN", EAGAIN},
+                                     {"EACCES", EACCES},
+                                     {"EPERM", EPERM},
+                                     {"ECONNRESET", ECONNRESET},
+                                     {"ENOENT", ENOENT},
+                                     {"EAFNOSUPPORT", EAFNOSUPPORT},
+                                     {"EINVAL", EINVAL},
+                                     {"EPROTO", EPROTO},
+                                     {"ENOTCONN", ENOTCONN},
+                                     {0, 0}};
 
-static const char *text_of(const struct word *table, int value) {
+static const char* text_of(const struct word* table, int value) {
   static char other[32];
   for (; table->name != NULL; ++table)
     if (table->value == value) return table->name;
@@ -55,7 +92,7 @@ static const char *text_of(const struct word *table, int value) {
   return other;
 }
 
-static int value_of(const struct word *table, const char *name, size_t size) {
+static int value_of(const struct word* table, const char* name, size_t size) {
   for (; table->name != NULL; ++table)
     if (strlen(table->name) == size && memcmp(table->name, name, size) == 0) return table->value;
   fprintf(stderr, "names: unknown word %.*s\n", (int)size, name);
@@ -63,10 +100,10 @@ static int value_of(const struct word *table, const char *name, size_t size) {
 }
 
 /* The words of a command; behind the first ones come key=value. */
-static char *words[16];
+static char* words[16];
 
-static void decode(char *word) {
-  char *to = word;
+static void decode(char* word) {
+  char* to = word;
   for (; *word != '\0'; ++word) {
     unsigned byte;
     if (word[0] == '%' && sscanf(word + 1, "%2x", &byte) == 1) {
@@ -79,15 +116,15 @@ static void decode(char *word) {
   *to = '\0';
 }
 
-static const char *given(const char *key) {
+static const char* given(const char* key) {
   const size_t size = strlen(key);
   for (int i = 1; words[i] != NULL; ++i)
     if (strncmp(words[i], key, size) == 0 && words[i][size] == '=') return words[i] + size + 1;
   return NULL;
 }
 
-static int given_word(const char *key, const struct word *table) {
-  const char *text = given(key);
+static int given_word(const char* key, const struct word* table) {
+  const char* text = given(key);
   int value = 0;
   while (text != NULL && *text != '\0') {
     const size_t size = strcspn(text, ",");
@@ -97,17 +134,17 @@ static int given_word(const char *key, const struct word *table) {
   return value;
 }
 
-static void show_name(const char *name) {
+static void show_name(const char* name) {
   for (; *name != '\0'; ++name)
     printf(*name > ' ' && *name < 0x7f && *name != '%' ? "%c" : "%%%02x", (unsigned char)*name);
 }
 
-static const char *show(const void *address) {
+static const char* show(const void* address) {
   static char text[80];
   char host[INET6_ADDRSTRLEN] = "?";
-  const struct sockaddr *generic = address;
-  const struct sockaddr_in *v4 = address;
-  const struct sockaddr_in6 *v6 = address;
+  const struct sockaddr* generic = address;
+  const struct sockaddr_in* v4 = address;
+  const struct sockaddr_in6* v6 = address;
   if (generic->sa_family == AF_INET) {
     inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
     snprintf(text, sizeof text, "%s:%d", host, ntohs(v4->sin_port));
@@ -118,9 +155,9 @@ static const char *show(const void *address) {
   return text;
 }
 
-static socklen_t address_of(const char *text, int port, struct sockaddr_storage *out) {
-  struct sockaddr_in *v4 = (void *)out;
-  struct sockaddr_in6 *v6 = (void *)out;
+static socklen_t address_of(const char* text, int port, struct sockaddr_storage* out) {
+  struct sockaddr_in* v4 = (void*)out;
+  struct sockaddr_in6* v6 = (void*)out;
   memset(out, 0, sizeof *out);
   if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) {
     v4->sin_family = AF_INET;
@@ -139,11 +176,11 @@ static void gai(void) {
   hints.ai_socktype = given_word("type", types);
   hints.ai_protocol = given("protocol") != NULL ? atoi(given("protocol")) : 0;
   hints.ai_flags = given_word("flags", flags);
-  const char *name = strcmp(words[1], "-") == 0 ? NULL : words[1];
+  const char* name = strcmp(words[1], "-") == 0 ? NULL : words[1];
   const int result = getaddrinfo(name, given("service"), words[2] != NULL ? &hints : NULL, &found);
   printf("%s", text_of(results, result));
   if (result != 0) return;
-  for (const struct addrinfo *at = found; at != NULL; at = at->ai_next) {
+  for (const struct addrinfo* at = found; at != NULL; at = at->ai_next) {
     printf(" %s/%s/%d/%s", text_of(families, at->ai_family), text_of(types, at->ai_socktype), at->ai_protocol,
            show(at->ai_addr));
     if (at->ai_canonname != NULL && at == found) {
@@ -160,7 +197,7 @@ static void gni(void) {
   const socklen_t size = address_of(words[1], atoi(words[2]), &address);
   const socklen_t host_room = given("host") != NULL ? (socklen_t)atoi(given("host")) : sizeof host;
   const socklen_t service_room = given("service") != NULL ? (socklen_t)atoi(given("service")) : sizeof service;
-  const int result = getnameinfo((void *)&address, size, host_room ? host : NULL, host_room,
+  const int result = getnameinfo((void*)&address, size, host_room ? host : NULL, host_room,
                                  service_room ? service : NULL, service_room, given_word("flags", name_flags));
   printf("%s", text_of(results, result));
   if (result != 0) return;
@@ -169,32 +206,32 @@ static void gni(void) {
   printf(" %s", service);
 }
 
-static void show_host(const struct hostent *host) {
+static void show_host(const struct hostent* host) {
   printf("OK ");
   show_name(host->h_name);
   printf(" %s/%d", text_of(families, host->h_addrtype), host->h_length);
-  for (char **at = host->h_addr_list; *at != NULL; ++at) {
+  for (char** at = host->h_addr_list; *at != NULL; ++at) {
     char text[INET6_ADDRSTRLEN];
     printf(" %s", inet_ntop(host->h_addrtype, *at, text, sizeof text));
   }
-  for (char **at = host->h_aliases; *at != NULL; ++at) printf(" alias=%s", *at);
+  for (char** at = host->h_aliases; *at != NULL; ++at) printf(" alias=%s", *at);
 }
 
 /* The room ends where the caller said, and a guard behind it must survive. */
 static void by_host(int by_address) {
   struct hostent place, *found = NULL;
   struct sockaddr_storage address;
-  char *room = NULL;
+  char* room = NULL;
   const int family = given_word("family", families);
   int error = 0, result = 0;
   const size_t size = given("room") != NULL ? (size_t)atoi(given("room")) : 0;
-  const void *bytes = NULL;
+  const void* bytes = NULL;
   socklen_t length = 4;
   if (by_address) {
     address_of(words[1], 0, &address);
-    bytes = &((struct sockaddr_in *)&address)->sin_addr;
+    bytes = &((struct sockaddr_in*)&address)->sin_addr;
     if (address.ss_family == AF_INET6) {
-      bytes = &((struct sockaddr_in6 *)&address)->sin6_addr;
+      bytes = &((struct sockaddr_in6*)&address)->sin6_addr;
       length = 16;
     }
   }
@@ -224,7 +261,7 @@ static void by_host(int by_address) {
 
 static long resident(void) {
   long pages = 0;
-  FILE *file = fopen("/proc/self/statm", "r");
+  FILE* file = fopen("/proc/self/statm", "r");
   if (file == NULL || fscanf(file, "%*d %ld", &pages) != 1) exit(2);
   fclose(file);
   return pages * 4;
@@ -275,13 +312,13 @@ static int finish_connect(int fd) {
 
 static void dial(int nonblocking) {
   const int fd = socket(last.ss_family, SOCK_STREAM | (nonblocking ? SOCK_NONBLOCK : 0), 0);
-  int error = connect(fd, (void *)&last, last_size) == 0 ? 0 : errno;
+  int error = connect(fd, (void*)&last, last_size) == 0 ? 0 : errno;
   if (nonblocking && error == EINPROGRESS) error = finish_connect(fd);
   printf("%s", text_of(errors, error));
   if (error == 0) {
     struct sockaddr_storage peer;
     socklen_t size = sizeof peer;
-    if (getpeername(fd, (void *)&peer, &size) == 0) printf(" %s ", show(&peer));
+    if (getpeername(fd, (void*)&peer, &size) == 0) printf(" %s ", show(&peer));
     struct pollfd ready = {fd, POLLIN, 0};
     char byte;
     while (poll(&ready, 1, 20000) == 1 && read(fd, &byte, 1) == 1 && byte != '\n') putchar(byte);
@@ -294,15 +331,15 @@ static int nonblocking_asked(void) { return given("how") != NULL && strcmp(given
 static void udp(void) {
   if (!look_up(SOCK_DGRAM)) return;
   const int fd = socket(last.ss_family, SOCK_DGRAM, 0);
-  const char *how = given("how");
+  const char* how = given("how");
   ssize_t result = -1;
   if (strcmp(how, "connect") == 0) {
-    result = connect(fd, (void *)&last, last_size);
+    result = connect(fd, (void*)&last, last_size);
     if (result == 0) result = send(fd, "x", 1, 0);
   } else if (strcmp(how, "sendto") == 0) {
-    result = sendto(fd, "x", 1, 0, (void *)&last, last_size);
+    result = sendto(fd, "x", 1, 0, (void*)&last, last_size);
   } else {
-    struct iovec part = {(void *)"x", 1};
+    struct iovec part = {(void*)"x", 1};
     struct msghdr message = {0};
     message.msg_name = &last;
     message.msg_namelen = last_size;
@@ -318,7 +355,7 @@ int main(void) {
   char line[8192];
   while (fgets(line, sizeof line, stdin) != NULL) {
     int count = 0;
-    for (char *at = strtok(line, " \n"); at != NULL && count < 15; at = strtok(NULL, " \n")) words[count++] = at;
+    for (char* at = strtok(line, " \n"); at != NULL && count < 15; at = strtok(NULL, " \n")) words[count++] = at;
     words[count] = NULL;
     if (count == 0) continue;
     for (int i = 0; i < count; ++i) decode(words[i]);

@@ -63,9 +63,7 @@ Loaded load_environment(std::map<std::string, std::string> environment, Override
   return load({"", std::move(overrides), std::move(environment)});
 }
 
-std::string shown(const std::optional<ProxyUrl>& proxy) {
-  return proxy ? proxy->display() : "none";
-}
+std::string shown(const std::optional<ProxyUrl>& proxy) { return proxy ? proxy->display() : "none"; }
 
 }  // namespace
 
@@ -242,7 +240,8 @@ TEST_CASE("load: one section in two places is an error") {
 }
 
 TEST_CASE("load: a file that is named and configures nothing is an error") {
-  for (const char* text : {"", "a: 1\n", "coderd:\n", "coderd: {image: x}\n", "coderd: {env: [{name: a}]}\nother: {proxy: 5}\n"}) {
+  for (const char* text :
+       {"", "a: 1\n", "coderd:\n", "coderd: {image: x}\n", "coderd: {env: [{name: a}]}\nother: {proxy: 5}\n"}) {
     const auto out = load_yaml(text, {{"http_proxy", "a"}});
     CHECK(out.has("F: configures nothing: no section coderd.proxy"));
     CHECK(out.texts.size() == 1);
@@ -269,7 +268,8 @@ TEST_CASE("load: a mistyped section is an error") {
     CHECK_FALSE(out.loaded.policy);
   }
   // Others' keys.
-  CHECK(load_yaml("coderd: {proxy: {http: a}, env: 1, workspaceProxy: false}\ncoder: {}\nprox: 1\ncode-server: 2\n").texts.empty());
+  CHECK(load_yaml("coderd: {proxy: {http: a}, env: 1, workspaceProxy: false}\ncoder: {}\nprox: 1\ncode-server: 2\n")
+            .texts.empty());
 }
 
 TEST_CASE("load: what has no effect in this version is said") {
@@ -278,7 +278,9 @@ TEST_CASE("load: what has no effect in this version is said") {
   CHECK(load_yaml("proxy: {http: a, setuid: direct}").has("proxy.setuid: " + none));
   for (const char* one : {"strip: true", "ports: [80]", "headerTimeout: 1s", "headers: [A]", "trustedOrigins: '::1'"})
     CHECK(load_yaml("reverseProxy: {" + std::string(one) + "}").has("reverseProxy: " + none));
-  CHECK(load_yaml("proxy: {http: a, plainHttp: auto, setuid: refuse}\nreverseProxy: {headers: [], ports: all, strip: false}").texts.empty());
+  CHECK(load_yaml(
+            "proxy: {http: a, plainHttp: auto, setuid: refuse}\nreverseProxy: {headers: [], ports: all, strip: false}")
+            .texts.empty());
   CHECK(load_yaml("proxy: {https: a}").has("proxy.https: connections to port 80 go direct"));
   CHECK(load_yaml("proxy: {https: a, ports: [443]}").texts.empty());
   CHECK(load_yaml("proxy: {https: a, all: b}").texts.empty());
@@ -397,14 +399,9 @@ TEST_CASE("load: random YAML does no harm") {
     for (unsigned changes = 1 + random() % 6; changes > 0; --changes) {
       const std::size_t at = random() % text.size();
       switch (random() % 3) {
-        case 0:
-          text[at] = alphabet[random() % alphabet.size()];
-          break;
-        case 1:
-          text.insert(at, 1, alphabet[random() % alphabet.size()]);
-          break;
-        default:
-          text.erase(at, 1 + random() % 4);
+        case 0: text[at] = alphabet[random() % alphabet.size()]; break;
+        case 1: text.insert(at, 1, alphabet[random() % alphabet.size()]); break;
+        default: text.erase(at, 1 + random() % 4);
       }
       if (text.empty()) text = "a";
     }

@@ -18,7 +18,8 @@ TEST_CASE("address: text forms parse strictly and print canonically") {
   CHECK(IpAddress::parse("::FFFF:10.1.2.3").is_v4());
   CHECK(IpAddress::parse("2001:DB8::1").format(buffer) == "2001:db8::1");
   CHECK(IpAddress::parse("fe80::1%eth0").is_link_local());
-  for (const char* bad : {"", "1", "127.1", "010.1.1.1", "1.2.3.4.5", "1.2.3.256", "1.2.3.4%lo", "[::1]", "::1::", "a.b"})
+  for (const char* bad :
+       {"", "1", "127.1", "010.1.1.1", "1.2.3.4.5", "1.2.3.256", "1.2.3.4%lo", "[::1]", "::1::", "a.b"})
     CHECK_MESSAGE(!IpAddress::parse(bad), bad);
 }
 

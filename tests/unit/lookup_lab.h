@@ -239,10 +239,8 @@ inline Result resolved(const LookupOptions& options, const std::string& name, Fa
   Loop loop;
   Lookup lookup(&loop.loop, options);
   Result result;
-  if (like_host)
-    lookup.resolve_like_host(name, family, result.into());
-  else
-    lookup.resolve(name, family, result.into());
+  if (like_host) lookup.resolve_like_host(name, family, result.into());
+  else lookup.resolve(name, family, result.into());
   CHECK_FALSE(result.called);
   loop.run(lookup);
   CHECK(result.called);

@@ -27,7 +27,8 @@ Bytes query(std::string_view name, std::uint16_t kind = type::a, std::uint16_t i
 
 void add_opt(Bytes& message, int udp_size) {
   message[11] = std::byte{1};
-  for (const std::byte each : bytes({0, 0, 41, udp_size >> 8, udp_size & 255, 0, 0, 0, 0, 0, 0})) message.push_back(each);
+  for (const std::byte each : bytes({0, 0, 41, udp_size >> 8, udp_size & 255, 0, 0, 0, 0, 0, 0}))
+    message.push_back(each);
 }
 
 Question parsed(const Bytes& message) {
@@ -201,9 +202,10 @@ TEST_CASE("dns: reverse names are addresses, others are not") {
   CHECK(reverse_address("7.0.18.198.in-addr.arpa") == IpAddress::parse("198.18.0.7"));
   const std::string six = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.6.4.7.1.6.0.7.7.7.f.6.4.7.d.f.ip6.arpa";
   CHECK(reverse_address(six) == IpAddress::parse("fd74:6f77:7061:7468::1"));
-  for (const char* bad : {"", "in-addr.arpa", "0.18.198.in-addr.arpa", "7.0.18.256.in-addr.arpa", "1.7.0.18.198.in-addr.arpa",
-                          "07.0.18.198.in-addr.arpa", "a.0.18.198.in-addr.arpa", "7.0.18.198.in-addr.arpa.example",
-                          "1.0.ip6.arpa", "7.0.18..in-addr.arpa", "0000.0.18.198.in-addr.arpa"})
+  for (const char* bad :
+       {"", "in-addr.arpa", "0.18.198.in-addr.arpa", "7.0.18.256.in-addr.arpa", "1.7.0.18.198.in-addr.arpa",
+        "07.0.18.198.in-addr.arpa", "a.0.18.198.in-addr.arpa", "7.0.18.198.in-addr.arpa.example", "1.0.ip6.arpa",
+        "7.0.18..in-addr.arpa", "0000.0.18.198.in-addr.arpa"})
     CHECK_FALSE_MESSAGE(reverse_address(bad), bad);
 }
 

@@ -21,9 +21,7 @@ constexpr std::uint64_t start = 1'000'000;
 constexpr std::uint64_t day = SyntheticNames::reuse_after_seconds;
 constexpr std::size_t header_size = 4096, entry_size = 16;
 
-SyntheticNames::Range range(const char* network, unsigned bits) {
-  return {IpAddress::parse(network), bits};
-}
+SyntheticNames::Range range(const char* network, unsigned bits) { return {IpAddress::parse(network), bits}; }
 
 SyntheticNames made(SyntheticNames::Range v4) {
   std::string why;
@@ -32,9 +30,7 @@ SyntheticNames made(SyntheticNames::Range v4) {
   return std::move(*out);
 }
 
-UniqueFd same_file(const SyntheticNames& names) {
-  return UniqueFd(::fcntl(names.fd(), F_DUPFD_CLOEXEC, 0));
-}
+UniqueFd same_file(const SyntheticNames& names) { return UniqueFd(::fcntl(names.fd(), F_DUPFD_CLOEXEC, 0)); }
 
 std::string bytes_of(int fd) {
   struct stat status {};

@@ -119,10 +119,8 @@ TEST_CASE("resolv.conf: random bytes keep within the bounds") {
   for (int round = 0; round < 3000; ++round) {
     std::string text;
     for (unsigned n = random() % 60; n > 0; --n) {
-      if (random() % 3 == 0)
-        text += static_cast<char>(random());
-      else
-        text += words[random() % std::size(words)];
+      if (random() % 3 == 0) text += static_cast<char>(random());
+      else text += words[random() % std::size(words)];
     }
     const auto conf = ResolvConf::parse(text, text);
     REQUIRE(conf.nameservers.size() <= 3);
@@ -187,10 +185,8 @@ TEST_CASE("hosts file: random bytes are survived and one name has bounded addres
   for (int round = 0; round < 200; ++round) {
     std::string text;
     for (unsigned n = random() % 300; n > 0; --n) {
-      if (random() % 2 == 0)
-        text += static_cast<char>(random());
-      else
-        text += random() % 2 == 0 ? "\n10.0.0.1 " : " a";
+      if (random() % 2 == 0) text += static_cast<char>(random());
+      else text += random() % 2 == 0 ? "\n10.0.0.1 " : " a";
     }
     const TemporaryFile file(text);
     CHECK(HostsFile(file.path).lookup("a").size() <= 1);

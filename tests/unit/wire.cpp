@@ -111,8 +111,9 @@ TEST_CASE("wire: the control variable is a name and a token, nothing else") {
   REQUIRE(parse_control("towpath-1:000102030405060708090a0b0c0d0e0f", c));
   CHECK(std::string(c.name, c.name_size) == "towpath-1");
   CHECK(c.token[15] == 15);
-  for (const char* bad : {"", ":", "a:", "a:00", "a:000102030405060708090a0b0c0d0e0g", ":000102030405060708090a0b0c0d0e0f",
-                          "a b:000102030405060708090a0b0c0d0e0f", "a:000102030405060708090a0b0c0d0e0f0"})
+  for (const char* bad :
+       {"", ":", "a:", "a:00", "a:000102030405060708090a0b0c0d0e0g", ":000102030405060708090a0b0c0d0e0f",
+        "a b:000102030405060708090a0b0c0d0e0f", "a:000102030405060708090a0b0c0d0e0f0"})
     CHECK_FALSE_MESSAGE(parse_control(bad, c), bad);
   CHECK_FALSE(parse_control(std::string(91, 'x') + ":000102030405060708090a0b0c0d0e0f", c));
 }

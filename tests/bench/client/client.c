@@ -52,10 +52,8 @@ static void one_by_one(long count, bool every_name) {
     const bool works = fd >= 0 && recv(fd, &byte, 1, 0) == 1;
     const double duration = now_us() - begin;
     if (fd >= 0) end(fd);
-    if (!works)
-      ++errors;
-    else if (i >= 0)
-      took[good++] = duration;
+    if (!works) ++errors;
+    else if (i >= 0) took[good++] = duration;
   }
   qsort(took, (size_t)good, sizeof *took, by_size);
   if (good > 0) printf("median_us=%.1f\np99_us=%.1f\n", took[good / 2], took[good * 99 / 100]);
@@ -80,10 +78,8 @@ static bool move_on(int loop, struct dialling* d, long* errors, int* first_errno
     char byte;
     const ssize_t got = recv(d->fd, &byte, 1, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return false;
-    if (got == 1)
-      wants = 0;
-    else if (got == 0)
-      errno = ECONNRESET;
+    if (got == 1) wants = 0;
+    else if (got == 0) errno = ECONNRESET;
   } else if ((wants = dial_go_on(d)) == 0) {
     d->step = wants_byte;
     wants = EPOLLIN;
@@ -204,19 +200,12 @@ int main(int argc, char** argv) {
   const char* mode = argv[argc - 4];
   const long long count = atoll(argv[argc - 1]);
   if (prepare(argc - 5, argv + 1, target) != argc - 5) return fprintf(stderr, "wrong arguments\n"), 2;
-  if (strcmp(mode, "connect") == 0)
-    one_by_one((long)count, false);
-  else if (strcmp(mode, "lookup") == 0)
-    one_by_one((long)count, true);
-  else if (strcmp(mode, "at_once") == 0)
-    at_once((long)count);
-  else if (strcmp(mode, "down") == 0)
-    move_bytes(count, true);
-  else if (strcmp(mode, "up") == 0)
-    move_bytes(count, false);
-  else if (strcmp(mode, "hold") == 0)
-    hold((long)count);
-  else
-    return fprintf(stderr, "no such mode\n"), 2;
+  if (strcmp(mode, "connect") == 0) one_by_one((long)count, false);
+  else if (strcmp(mode, "lookup") == 0) one_by_one((long)count, true);
+  else if (strcmp(mode, "at_once") == 0) at_once((long)count);
+  else if (strcmp(mode, "down") == 0) move_bytes(count, true);
+  else if (strcmp(mode, "up") == 0) move_bytes(count, false);
+  else if (strcmp(mode, "hold") == 0) hold((long)count);
+  else return fprintf(stderr, "no such mode\n"), 2;
   return 0;
 }
