@@ -1,5 +1,6 @@
 # suite: full
-"""The table of programs again, through https:// proxies and by LD_PRELOAD alone, and programs with protocols of their own."""
+"""The table of programs again, through https:// proxies and by LD_PRELOAD alone, and programs with protocols of their own
+through every kind of proxy."""
 
 import os
 import shutil
@@ -10,12 +11,12 @@ import threading
 import unittest
 
 import test_programs
-from lab import netns, proc, squid
+from lab import dante, netns, proc, squid
 from lab.case import LabCase, main
 from lab.origin import Origin
 from lab.programs import PROGRAMS, path_of
 from lab.tls import Authority, Front, Haproxy, Stunnel
-from test_programs import ORIGIN, name_of, rows
+from test_programs import ORIGIN, USERS, name_of, rows
 
 PROXY = "tls-proxy.example"
 PLACE = "127.0.0.21"
@@ -71,6 +72,16 @@ class Alone(test_programs.ThroughProxy):
         self.assertFalse(self.dns.asked(name_of(program)))
 
 
+@rows
+class AloneWithCredentials(Alone):
+    users = USERS
+
+
+@rows
+class AloneOverSocks(Alone):
+    server, users = dante.Dante, USERS
+
+
 NAME = "only-at-the-proxy.example"
 _JAVA = """
 import java.net.*;
@@ -87,15 +98,17 @@ public class Url {
 class Sessions(LabCase):
     """Each class below is another way to the proxy."""
 
+    server, users = squid.Squid, None
+
     @classmethod
     def setUpClass(cls):
         if cls is Sessions:
             raise unittest.SkipTest("the rows are those of the classes below")
-        if not squid.Squid.PROGRAM:
-            raise unittest.SkipTest("squid is not installed")
+        if not cls.server.PROGRAM:
+            raise unittest.SkipTest(f"{cls.server.kind} proxy is not installed")
         super().setUpClass()
         cls.web = cls.start(Origin(ORIGIN, 80))
-        cls.proxy = cls.start(squid.Squid(cls.class_directory, {NAME: ORIGIN}))
+        cls.proxy = cls.start(cls.server(cls.class_directory, {NAME: ORIGIN}, cls.users))
         cls.authority = Authority(cls.class_directory)
         netns.hosts(f"{PLACE} {PROXY}\n")
         cls.addClassCleanup(netns.hosts)
@@ -193,6 +206,18 @@ class OverHttp(Sessions):
     pass
 
 
+class OverHttpWithCredentials(Sessions):
+    users = USERS
+
+
+class OverSocks(Sessions):
+    server = dante.Dante
+
+
+class OverSocksWithCredentials(Sessions):
+    server, users = dante.Dante, USERS
+
+
 class OverHttps(Sessions):
     def through(self, *command, **options):
         if not Haproxy.PROGRAM:
@@ -208,6 +233,10 @@ class OverPreloadAlone(Sessions):
         self.addCleanup(lambda: proc.kill(netns.agents()))
         self.proxy_values(self.proxy.url)
         return self.preload(*command, **options)
+
+
+class OverPreloadAloneAndSocks(OverPreloadAlone):
+    server, users = dante.Dante, USERS
 
 
 class Postgres:
