@@ -153,7 +153,10 @@ print(raised)
         script = ("import ctypes, os, socket\nctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\nmuch = bytearray(os.urandom(1 << 20) * 64)\n"
                   "s = socket.create_connection((NAME, 7))\n"
                   "mine = [p for p in open(f'/proc/self/task/{os.getpid()}/children').read().split() if open(f'/proc/{p}/comm').read() == 'towpath-foster\\n']\n"
-                  "print(len(mine), int(open(f'/proc/{mine[0]}/statm').read().split()[1]) * 4096 < 16 << 20)")
+                  "def small(): return int(open(f'/proc/{mine[0]}/statm').read().split()[1]) * 4096 < 16 << 20\n"
+                  "import time\nend = time.monotonic() + 10\n"  # it lets go after the agent has started, not before
+                  "while not small() and time.monotonic() < end: os.sched_yield()\n"
+                  "print(len(mine), small())")
         self.assertEqual(self.python(script).out, "1 True\n")
 
     def test_programs_that_close_everything(self):
