@@ -14,7 +14,7 @@ import test_programs
 from lab import dante, netns, proc, squid
 from lab.case import LabCase, main
 from lab.origin import Origin
-from lab.programs import PROGRAMS, path_of
+from lab.programs import path_of
 from lab.tls import Authority, Front, Haproxy, Stunnel
 from test_programs import ORIGIN, USERS, name_of, rows
 
@@ -33,7 +33,7 @@ class ThroughTls(test_programs.Programs):
         cls.authority = Authority(cls.class_directory)
         netns.hosts(f"{PLACE} {PROXY}\n")
         cls.addClassCleanup(netns.hosts)
-        cls.proxy = cls.start(squid.Squid(cls.class_directory, {name_of(one): ORIGIN for one in PROGRAMS},
+        cls.proxy = cls.start(squid.Squid(cls.class_directory, {name_of(one): ORIGIN for one in cls.programs},
                                           test_programs.USERS))
         cls.before = cls.start(cls.front(cls.class_directory, cls.proxy,
                                          cls.authority.certificate("proxy", f"DNS:{PROXY}"), address=PLACE))
