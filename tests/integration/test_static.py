@@ -45,6 +45,9 @@ class StaticCase(LabCase):
             self.proxy.answer = proxy.held(held, self.gate)
         return Machine(self, libc=self.libc, **rest)
 
+    def built(self, name):
+        return program(("musl/" if "musl" in self.libc else "static/") + name)
+
     def begin(self, m, nonblocking=False, fd=None):
         """A connect that is held: (descriptor, call)."""
         fd = m.open(nonblocking) if fd is None else fd
@@ -187,8 +190,7 @@ class Connect(StaticCase):
         netns.add_address(FAR + "/32")
         self.addCleanup(netns.drop_address, FAR + "/32")
         decoy = self.use(RawOrigin(FAR))
-        libc = "musl" if "musl" in self.libc else "static"
-        result = self.assert_ran(self.towpath(program(f"{libc}/sockets"), "foreign", *decoy.address))
+        result = self.assert_ran(self.towpath(self.built("sockets"), "foreign", *decoy.address))
         self.assertEqual(len(result.out.split()), 3, result.out)
         self.assertNotRegex(result.out, "=0$")
         self.assertEqual(decoy.received, [])
@@ -200,8 +202,7 @@ class Connect(StaticCase):
         decoy = self.use(RawOrigin(FAR, banner=b"D"))
         self.use(RawOrigin(NEAR, decoy.port, banner=b"N"))
         self.proxy.names[FAR] = self.use(RawOrigin("127.0.0.80", banner=b"F")).address
-        libc = "musl" if "musl" in self.libc else "static"
-        result = self.assert_ran(self.towpath(program(f"{libc}/sockets"), "rewrite", FAR, NEAR, decoy.port, 300))
+        result = self.assert_ran(self.towpath(self.built("sockets"), "rewrite", FAR, NEAR, decoy.port, 300))
         self.assertRegex(result.out, r"^F=\d+\nN=\d+\nfailures=0\n$")
         self.assertEqual(decoy.received, [])
         self.assertEqual(set(self.proxy.targets()), {f"{FAR}:{decoy.port}"})
@@ -212,8 +213,7 @@ class Interrupted(StaticCase):
     def test_an_alarm_of_a_program_with_one_thread(self):
         """busybox nc -w and the like: the handler runs, and connect says EINTR."""
         self.proxy.answer = proxy.silence()
-        libc = "musl" if "musl" in self.libc else "static"
-        result = self.assert_ran(self.towpath(program(f"{libc}/sockets"), "alarm", *self.far))
+        result = self.assert_ran(self.towpath(self.built("sockets"), "alarm", *self.far))
         self.assertEqual(result.out, "errno=4\n")
         self.assertTrue(self.proxy.connections[0].ended.wait(scaled(5)))
 
@@ -278,7 +278,7 @@ class Interrupted(StaticCase):
         fd = m.open(nonblocking=False)
         m.call("fcntl", fd, 2, 1)  # FD_CLOEXEC
         self.begin(m, fd=fd)
-        path = program("musl/calls" if "musl" in self.libc else "static/calls").encode() + b"\0"
+        path = self.built("calls").encode() + b"\0"
         words = m.put(struct.pack("=QQ", m.put(path), 0))
         m.begin("execve", path, words, m.put(bytes(8)), how="call")
         self.assertEqual(m.call("getpid").result, m.pid)
