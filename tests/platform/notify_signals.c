@@ -68,8 +68,8 @@ static void with_the_flag(void) {
   const int listener = trap(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
   pid_t child = caller(0, 0);
   uint64_t id = received(listener).id;
-  wait_until_held(child);
   kill(child, SIGUSR1);
+  wait_until_held(child);
   char state = 0;
   unsigned long long pending = 0;
   look(child, &state, &pending);
