@@ -52,6 +52,10 @@ func touch(to string) error {
 	if err != nil {
 		return err
 	}
+	return touched(connection)
+}
+
+func touched(connection net.Conn) error {
 	defer connection.Close()
 	byteOut, byteIn := []byte{'t'}, []byte{0}
 	if _, err := connection.Write(byteOut); err != nil {

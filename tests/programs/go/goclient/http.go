@@ -76,21 +76,35 @@ func gets(words []string) error {
 // The floor of gets: no tool can be faster than a program that asks the proxy itself.
 func via(words []string) error {
 	one, _ := client("")
-	one.Transport.(*http.Transport).DialContext = func(context context.Context, _, to string) (net.Conn, error) {
-		var dialer net.Dialer
-		connection, err := dialer.DialContext(context, "tcp", words[2])
-		if err != nil {
-			return nil, err
-		}
-		fmt.Fprintf(connection, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", to, to)
-		reader := bufio.NewReader(connection)
-		answer, err := http.ReadResponse(reader, &http.Request{Method: "CONNECT"})
-		if err == nil && (answer.StatusCode != 200 || reader.Buffered() != 0) {
-			err = errors.New("the proxy said " + answer.Status)
-		}
-		return connection, err
+	one.Transport.(*http.Transport).DialContext = func(ours context.Context, _, to string) (net.Conn, error) {
+		return dialVia(ours, words[2], to)
 	}
 	return timed(number(words[0]), one, words[1])
+}
+
+func dialsVia(words []string) error {
+	return atOnce(number(words[0]), func() error {
+		connection, err := dialVia(context.Background(), words[2], words[1])
+		if err != nil {
+			return err
+		}
+		return touched(connection)
+	}).report()
+}
+
+func dialVia(ours context.Context, proxy, to string) (net.Conn, error) {
+	var dialer net.Dialer
+	connection, err := dialer.DialContext(ours, "tcp", proxy)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(connection, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", to, to)
+	reader := bufio.NewReader(connection)
+	answer, err := http.ReadResponse(reader, &http.Request{Method: "CONNECT"})
+	if err == nil && (answer.StatusCode != 200 || reader.Buffered() != 0) {
+		err = errors.New("the proxy said " + answer.Status)
+	}
+	return connection, err
 }
 
 // Prints what the bench wants: microseconds for one request on a connection of its own.
