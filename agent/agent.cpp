@@ -82,14 +82,16 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
       names_(std::move(names), lookup_),
       dns_(loop, policy_, names_, lookup_, page_, log_),
       datagrams_(policy_, names_, dns_, page_, log_),
-      door_(loop) {
+      door_(loop),
+      supervisor_({loop, sockets_, page_, names_, datagrams_, log_, *this},
+                  Shelf(kept.listeners_in.get(), kept.listeners_out.get()), kept.token) {
   const auto any = names_.synthetic_prefix_v6();
   page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);
   page_.set_udp_blocked(policy_->udp == UdpMode::block && policy_->any_proxy());
   for (const auto* proxy : {&policy_->http, &policy_->https, &policy_->all})
     if (*proxy)
       if (const IpAddress literal = IpAddress::parse((*proxy)->host)) on_proxy_found({{literal, (*proxy)->port}});
-  bell_.hang(kept_.shelf_in.get(), kept_.shelf_out.get());
+  bell_.hang(Shelf(kept_.shelf_in.get(), kept_.shelf_out.get()));
   closed_v4_port_ = reserve_closed_port(AF_INET, closed_v4_);
   closed_v6_port_ = reserve_closed_port(AF_INET6, closed_v6_);
 }
@@ -104,6 +106,7 @@ bool Agent::open(std::string& why) {
   sweeper_.open(this, [&](uv_check_t* handle) { return uv_check_init(loop_, handle); });
   uv_check_start(sweeper_.get(), [](uv_check_t* handle) { static_cast<Agent*>(handle->data)->sweep(); });
   uv_unref(reinterpret_cast<uv_handle_t*>(sweeper_.get()));
+  supervisor_.adopt_kept();
   return true;
 }
 
@@ -115,13 +118,14 @@ Agent::~Agent() {
 
 bool Agent::any_asker_alive() {
   std::erase_if(askers_, [](pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; });
-  return !askers_.empty() || !relays_.empty();
+  return !askers_.empty() || !relays_.empty() || supervisor_.busy();
 }
 
 void Agent::sweep() {
   ended_conversations_.clear();
   ended_attempts_.clear();
   ended_relays_.clear();
+  supervisor_.sweep_ended();
 }
 
 void Agent::accept() {
@@ -172,6 +176,7 @@ void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<Uni
     case wire::Ask::reverse: return on_reverse(talk, ask.reverse);
     case wire::Ask::datagram: return on_datagram(talk, ask.datagram, std::move(descriptors));
     case wire::Ask::query: return on_query(talk, ask.query);
+    case wire::Ask::supervise: return on_supervise(talk, ask.supervise_flavour, std::move(descriptors));
     case wire::Ask::dialled:
     case wire::Ask::detach: return talk.end();
   }
@@ -183,14 +188,56 @@ bool Agent::may_ask(const Asker& asker, const wire::Message& ask) const {
   return kept_.standalone && ask.kind == wire::Ask::hello && asker.uid == geteuid();
 }
 
-void Agent::refuse(Conversation& talk, const Asker& asker, const std::string& target, const ProxyUrl* proxy,
-                   const Error& error) {
+Ruling Agent::refuse(const Asker& asker, const std::string& target, const ProxyUrl* proxy, const Error& error) {
   Failure failure;
   failure.error = error;
   failure.proxy = proxy;
   failure.target = target;
   log_failure(asker, failure);
-  talk.answer(wire::Answer::refuse, errno_of(error));
+  return {Ruling::Kind::refused, errno_of(error), {}, nullptr};
+}
+
+Ruling Agent::judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const Asker& asker) {
+  if (dns_.leads(ask.target) && !names_.is_synthetic(ask.target.address)) return lead_to_dns(ask, socket.get());
+  const bool synthetic = names_.is_synthetic(ask.target.address);
+  Attempt::Order order;
+  order.name = names_.name_of(ask.target.address);
+  order.policy = policy_;
+  order.asker = asker;
+  const std::string target = target_text(order.name, ask.target);
+  if (synthetic && order.name.empty()) return refuse(asker, target, nullptr, {Err::no_such_synthetic, Stage::lookup});
+  const Decision decision =
+      decide(*policy_, {order.name, synthetic ? IpAddress{} : ask.target.address, ask.target.port}, proxy_endpoints_);
+  LogLine(log_, Level::debug, "connect")
+      .about(asker.pid)
+      .add("target", target)
+      .add("route", decision.kind == RouteKind::tunnel ? decision.proxy->display() : "direct")
+      .add("rule", decision.rule);
+  if (decision.kind == RouteKind::refused)
+    return refuse(asker, target, nullptr, {Err::bad_configuration, Stage::config});
+  if (decision.kind == RouteKind::direct && !synthetic) return {Ruling::Kind::direct, 0, {}, nullptr};
+  order.proxy = decision.proxy;
+  if (attempts_.size() >= most_attempts || !page_.begin(ask.cookie, ask.target))
+    return refuse(asker, target, order.proxy, {Err::agent_busy, Stage::ask});
+  order.socket = std::move(socket);
+  return {Ruling::Kind::attempt, 0, {}, &begin(ask, std::move(order))};
+}
+
+Attempt& Agent::plain_connect(const wire::ConnectAsk& ask, UniqueFd socket, const Asker& asker) {
+  Attempt::Order order;
+  order.plain = true;
+  order.policy = policy_;
+  order.asker = asker;
+  order.socket = std::move(socket);
+  return begin(ask, std::move(order));
+}
+
+Attempt& Agent::begin(const wire::ConnectAsk& ask, Attempt::Order order) {
+  order.ask = ask;
+  auto owned = std::make_unique<Attempt>(*this, std::move(order));
+  Attempt& attempt = *owned;
+  attempts_.emplace(ask.cookie, std::move(owned));
+  return attempt;
 }
 
 void Agent::on_connect(Conversation& talk, const wire::ConnectAsk& ask, std::vector<UniqueFd> descriptors) {
@@ -198,45 +245,51 @@ void Agent::on_connect(Conversation& talk, const wire::ConnectAsk& ask, std::vec
       cookie_of(descriptors[0].get()) != ask.cookie || !is_inet_socket(descriptors[0].get(), ask.domain, SOCK_STREAM))
     return talk.answer(wire::Answer::refuse, EINVAL);
   if (find(ask.cookie) != nullptr) return talk.answer(wire::Answer::refuse, EALREADY);
-  if (lead_to_dns(talk, ask, descriptors[0].get())) return;
-  const bool synthetic = names_.is_synthetic(ask.target.address);
-  Attempt::Order order;
-  order.name = names_.name_of(ask.target.address);
-  order.policy = policy_;
-  order.asker = talk.asker();
-  const std::string target = target_text(order.name, ask.target);
-  if (synthetic && order.name.empty())
-    return refuse(talk, order.asker, target, nullptr, {Err::no_such_synthetic, Stage::lookup});
-  const Decision decision =
-      decide(*policy_, {order.name, synthetic ? IpAddress{} : ask.target.address, ask.target.port}, proxy_endpoints_);
-  LogLine(log_, Level::debug, "connect")
-      .about(order.asker.pid)
-      .add("target", target)
-      .add("route", decision.kind == RouteKind::tunnel ? decision.proxy->display() : "direct")
-      .add("rule", decision.rule);
-  if (decision.kind == RouteKind::refused)
-    return refuse(talk, order.asker, target, nullptr, {Err::bad_configuration, Stage::config});
-  if (decision.kind == RouteKind::direct && !synthetic) return talk.answer(wire::Answer::direct);
-  order.proxy = decision.proxy;
-  if (attempts_.size() >= most_attempts || !page_.begin(ask.cookie, ask.target))
-    return refuse(talk, order.asker, target, order.proxy, {Err::agent_busy, Stage::ask});
-  order.ask = ask;
-  order.socket = std::move(descriptors[0]);
-  auto owned = std::make_unique<Attempt>(*this, std::move(order));
-  Attempt& attempt = *owned;
-  attempts_.emplace(ask.cookie, std::move(owned));
+  const Ruling ruling = judge_connect(ask, descriptors[0], talk.asker());
+  switch (ruling.kind) {
+    case Ruling::Kind::direct: return talk.answer(wire::Answer::direct);
+    case Ruling::Kind::refused: return talk.answer(wire::Answer::refuse, ruling.error);
+    case Ruling::Kind::instead: {
+      wire::Reply reply;
+      reply.kind = wire::Answer::instead;
+      reply.endpoint = ruling.endpoint;
+      return talk.answer(reply);
+    }
+    case Ruling::Kind::attempt: break;
+  }
+  Attempt& attempt = *ruling.attempt;
   for (std::size_t i = 0; i < ask.registration_count; ++i)
     attempt.registrations().withdraw(talk.asker().pid, attempt.order().socket.get(), ask.registrations[i],
                                      std::move(descriptors[1 + i]));
-  if (ask.blocking) return attempt.start(&talk);
+  if (ask.blocking) {
+    talk.set_answerer(&attempt);
+    return attempt.start(&talk);
+  }
   talk.answer(wire::Answer::pending);
   attempt.start(nullptr);
+}
+
+void Agent::on_supervise(Conversation& talk, std::uint32_t flavour, std::vector<UniqueFd> descriptors) {
+  const bool taken = descriptors.size() == 1 && supervisor_.adopt(std::move(descriptors[0]), flavour);
+  talk.answer(wire::Answer::done, taken ? 0 : EINVAL);
 }
 
 void Agent::on_verdict(Attempt& attempt, SocketState state, const Error& error) {
   const Attempt::Order& order = attempt.order();
   const std::uint64_t cookie = order.ask.cookie;
-  page_.finish(cookie, state, errno_of(error));
+  supervisor_.on_verdict(attempt, state);
+  if (!order.plain) tell(attempt, state, error);
+  const auto at = attempts_.find(cookie);
+  if (at != attempts_.end()) {
+    ended_attempts_.push_back(std::move(at->second));
+    attempts_.erase(at);
+  }
+  tell_watchers(cookie);
+}
+
+void Agent::tell(const Attempt& attempt, SocketState state, const Error& error) {
+  const Attempt::Order& order = attempt.order();
+  page_.finish(order.ask.cookie, state, errno_of(error));
   const std::string target = target_text(order.name, order.ask.target);
   if (state == SocketState::open) {
     LogLine(log_, Level::debug, "connected")
@@ -256,12 +309,6 @@ void Agent::on_verdict(Attempt& attempt, SocketState state, const Error& error) 
     failure.sent_login = attempt.sent_login();
     log_failure(order.asker, failure);
   }
-  const auto at = attempts_.find(cookie);
-  if (at != attempts_.end()) {
-    ended_attempts_.push_back(std::move(at->second));
-    attempts_.erase(at);
-  }
-  tell_watchers(cookie);
 }
 
 void Agent::log_failure(const Asker& asker, const Failure& failure) {
@@ -344,17 +391,13 @@ void Agent::on_datagram(Conversation& talk, const wire::DatagramAsk& ask, std::v
   talk.answer(datagrams_.judge(ask, descriptors[0].get()));
 }
 
-// A stream to a name server: the program connects it to our name service by itself. True: answered.
-bool Agent::lead_to_dns(Conversation& talk, const wire::ConnectAsk& ask, int fd) {
-  // A synthetic address stands for a name server behind the proxy: a tunnel like any other.
-  if (!dns_.leads(ask.target) || names_.is_synthetic(ask.target.address)) return false;
-  wire::Reply reply;
-  reply.kind = wire::Answer::instead;
-  reply.endpoint = bound_to_device(fd) ? Endpoint{} : dns_.stream_door(ask.target, ask.domain, ask.v6_only);
-  if (!reply.endpoint.address || !page_.note(ask.cookie, SocketState::dns, ask.target))
-    talk.answer(wire::Answer::refuse, ENETUNREACH);
-  else talk.answer(reply);
-  return true;
+// A stream to a name server goes to our name service. (A synthetic address stands for a name server behind the proxy: a
+// tunnel like any other.)
+Ruling Agent::lead_to_dns(const wire::ConnectAsk& ask, int fd) {
+  const Endpoint door = bound_to_device(fd) ? Endpoint{} : dns_.stream_door(ask.target, ask.domain, ask.v6_only);
+  if (!door.address || !page_.note(ask.cookie, SocketState::dns, ask.target))
+    return {Ruling::Kind::refused, ENETUNREACH, {}, nullptr};
+  return {Ruling::Kind::instead, 0, door, nullptr};
 }
 
 // For resolvers inside libc, whose own sockets pass no hook.

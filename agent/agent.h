@@ -18,17 +18,19 @@
 #include "agent/names.h"
 #include "agent/page_writer.h"
 #include "agent/relay.h"
+#include "agent/ruling.h"
+#include "agent/supervisor/supervisor.h"
 
 namespace towpath {
 
-class Agent final : public Conversation::Host, public AttemptHost, public Answerer {
+class Agent final : public Conversation::Host, public AttemptHost, public Answerer, public Judge {
  public:
   // Borrows `kept`. Null with the reason when something the agent needs is not there.
   [[nodiscard]] static std::unique_ptr<Agent> start(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept,
                                                     const Log& log, std::string& why);
   ~Agent();
 
-  // Has any process that ever asked not ended yet, or any that inherited a relayed tunnel?
+  // Has any process that ever asked not ended yet, any that inherited a relayed tunnel, or any supervised tree?
   [[nodiscard]] bool any_asker_alive();
 
  private:
@@ -55,6 +57,11 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   void on_let_go(const Attempt& attempt) override { page_.let_go(attempt.order().ask.cookie); }
   Endpoint closed_port(int domain, bool v6_only) override;
   int death_bell() override { return bell_.ear(); }
+  // Judge
+  Ruling judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const Asker& asker) override;
+  Attempt& plain_connect(const wire::ConnectAsk& ask, UniqueFd socket, const Asker& asker) override;
+  Attempt* find(std::uint64_t cookie) override;
+  bool any_attempt() const override { return !attempts_.empty(); }
   // Answerer, for those who watch
   void on_message(Conversation& talk, const wire::Message&) override { talk.end(); }
   void on_asker_gone(Conversation&) override {}
@@ -67,13 +74,13 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   void on_reverse(Conversation& talk, const IpAddress& address);
   void on_datagram(Conversation& talk, const wire::DatagramAsk& ask, std::vector<UniqueFd> descriptors);
   void on_query(Conversation& talk, std::span<const std::byte> query);
-  bool lead_to_dns(Conversation& talk, const wire::ConnectAsk& ask, int fd);
-  void refuse(Conversation& talk, const Asker& asker, const std::string& target, const ProxyUrl* proxy,
-              const Error& error);
+  void on_supervise(Conversation& talk, std::uint32_t flavour, std::vector<UniqueFd> descriptors);
+  Ruling lead_to_dns(const wire::ConnectAsk& ask, int fd);
+  Ruling refuse(const Asker& asker, const std::string& target, const ProxyUrl* proxy, const Error& error);
+  Attempt& begin(const wire::ConnectAsk& ask, Attempt::Order order);
+  void tell(const Attempt& attempt, SocketState state, const Error& error);
   void tell_watchers(std::uint64_t cookie);
   void log_failure(const Asker& asker, const Failure& failure);
-  Attempt* find(std::uint64_t cookie);
-
   struct Watcher {
     Conversation* talk;
     std::vector<std::uint64_t> cookies;
@@ -91,6 +98,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   DnsStub dns_;
   Datagrams datagrams_;
   RelayDoor door_;
+  Supervisor supervisor_;
   std::unique_ptr<TlsClient> tls_;  // made at first use: initialising OpenSSL takes milliseconds
   UvPoll listener_;
   UvHandle<uv_check_t> sweeper_;

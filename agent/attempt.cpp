@@ -60,9 +60,9 @@ Endpoint own_end(int fd) noexcept {
 Attempt::Attempt(AttemptHost& host, Order order)
     : host_(host), order_(std::move(order)), registrations_(host.death_bell()), started_ms_(uv_now(host.loop())) {}
 
-void Attempt::start(Conversation* waiting) {
+void Attempt::start(Caller* waiting) {
   waiting_ = waiting;
-  if (waiting_ != nullptr) waiting_->set_answerer(this);
+  if (order_.plain) return found({order_.ask.target.address}, LookupError::none);  // the kernel has its own patience
   deadline_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(host_.loop(), handle); });
   uv_timer_start(
       deadline_.get(),
@@ -135,20 +135,40 @@ int Attempt::begin_connect(const Endpoint& to) {
   }
 }
 
+// Where fast open is off and nobody can dial for us, a connect on a blocking socket is cut short by a send timeout of
+// one tick; the kernel goes on with it. The program's thread is held meanwhile.
+int Attempt::connect_briefly(const Endpoint& to) {
+  sockaddr_storage address;
+  const socklen_t size = to.to(address, order_.ask.domain);
+  const int fd = order_.socket.get();
+  timeval before{};
+  socklen_t room = sizeof before;
+  const timeval tick{0, 1};
+  if (getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &before, &room) != 0 ||
+      setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tick, sizeof tick) != 0)
+    return errno;
+  const int error = connect(fd, reinterpret_cast<sockaddr*>(&address), size) == 0 ? 0 : errno;
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &before, sizeof before);
+  return error;
+}
+
+bool Attempt::ask_to_dial(const Endpoint& to) {
+  if (waiting_ == nullptr) return false;
+  dial_said_ = true;
+  dial_said_to_ = to;
+  return waiting_->dial(to);
+}
+
 void Attempt::dial_next() {
   while (next_ < candidates_.size()) {
     dialled_ = candidates_[next_++];
     state_ = State::dialling;
-    const int error = relayed_ ? begin_own_connect(dialled_) : begin_connect(dialled_);
-    if (error == EOPNOTSUPP && waiting_ != nullptr) {
+    int error = relayed_ ? begin_own_connect(dialled_) : begin_connect(dialled_);
+    if (error == EOPNOTSUPP && ask_to_dial(dialled_)) {
       state_ = State::elsewhere;
-      wire::Reply reply;
-      reply.kind = wire::Answer::dial;
-      reply.endpoint = dialled_;
-      dial_said_ = true;
-      waiting_->say(reply);
       return;
     }
+    if (error == EOPNOTSUPP) error = connect_briefly(dialled_);
     // On this very host the connection stands by the time the call returns.
     if (error == EINPROGRESS && !is_connected(carrier())) return wait_for(EPOLLOUT);
     if (error == EINPROGRESS) return connected();
@@ -298,14 +318,9 @@ void Attempt::join() {
   state_ = State::joining;
   const Endpoint door = host_.door().address(order_.ask.domain, order_.ask.v6_only);
   if (!door.address) return fail({Err::family_mismatch, Stage::connect});
-  const int error = begin_connect(door);
-  if (error == EOPNOTSUPP && waiting_ != nullptr) {
-    wire::Reply reply;
-    reply.kind = wire::Answer::dial;
-    reply.endpoint = door;
-    dial_said_ = true;
-    return waiting_->say(reply);
-  }
+  int error = begin_connect(door);
+  if (error == EOPNOTSUPP && ask_to_dial(door)) return;
+  if (error == EOPNOTSUPP) error = connect_briefly(door);
   if (error != 0 && error != EINPROGRESS) return fail({Err::os_error, Stage::connect, 0, error});
   announce();
 }
@@ -385,25 +400,33 @@ void Attempt::take_off_the_proxy() {
   nowhere.sa_family = AF_UNSPEC;
   connect(order_.socket.get(), &nowhere, sizeof nowhere);
   (void)socket_error(order_.socket.get());  // ECONNRESET, which is only how we left the proxy
-  if (waiting_ != nullptr) return;          // the caller gets the errno itself, and a socket that can connect again
+  if (waiting_ != nullptr || order_.plain)
+    return;  // the caller gets the errno itself, and a socket that can connect again
   const Endpoint closed = host_.closed_port(order_.ask.domain, order_.ask.v6_only);
   if (closed.address) begin_connect(closed);
 }
 
+// What a blocking caller gets is not what a socket shows that nobody waits for.
+void Attempt::forget_interrupted_caller() {
+  if (waiting_ != nullptr && !waiting_->still_there()) waiting_ = nullptr;
+}
+
 void Attempt::fail(const Error& error) {
   if (state_ == State::over) return;
+  forget_interrupted_caller();
   stop_watching();
   take_off_the_proxy();
   finish(SocketState::failed, error);
 }
 
 void Attempt::finish(SocketState state, const Error& error) {
+  if (state == SocketState::open) forget_interrupted_caller();
   state_ = State::over;
   if (ticket_ != 0) host_.lookup().cancel(std::exchange(ticket_, 0));
   if (at_door_ != 0) host_.door().forget(std::exchange(at_door_, 0));
   stop_watching();
   deadline_.reset();
-  Conversation* const caller = std::exchange(waiting_, nullptr);
+  Caller* const caller = std::exchange(waiting_, nullptr);
   // A connect that was started without waiting is complete for the kernel when it is called again; a blocking caller
   // has no reason to. Not when the connection has ended meanwhile: that would take the news, and what came before it.
   if (caller != nullptr && state == SocketState::open && !relayed_ && is_established(order_.socket.get()))
@@ -414,7 +437,7 @@ void Attempt::finish(SocketState state, const Error& error) {
   host_.on_let_go(*this);
   tls_.reset();
   own_.reset();
-  if (caller != nullptr) caller->answer(wire::Answer::done, errno_of(error));
+  if (caller != nullptr) caller->verdict(errno_of(error));
 }
 
 std::uint16_t Attempt::status() const noexcept {

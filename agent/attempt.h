@@ -12,7 +12,7 @@
 // an owner; some sockets cannot reach the proxy's address) it is a socket of the agent, and the program's is joined to
 // it by a relay when the tunnel stands.
 //
-// A caller that waits has a conversation (waiting_); for one that does not, the verdict is in the page, in the
+// Somebody may wait for the verdict (waiting_); for a program that does not, the verdict is in the page, in the
 // program's epoll sets and in the socket itself. The order at the end is always: socket, page, epoll sets, caller.
 #pragma once
 
@@ -22,6 +22,7 @@
 #include <variant>
 #include <vector>
 
+#include "agent/caller.h"
 #include "agent/conversation.h"
 #include "agent/deferred.h"
 #include "agent/relay_door.h"
@@ -67,6 +68,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   struct Order {
     std::shared_ptr<const Policy> policy;  // the proxy points into it
     const ProxyUrl* proxy = nullptr;       // null: direct, behind a synthetic address
+    bool plain = false;                    // direct to `ask.target` itself, as if there were no towpath
     std::string name;                      // of the destination; empty: only `ask.target` is known
     wire::ConnectAsk ask{};
     UniqueFd socket;
@@ -74,7 +76,12 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   };
 
   Attempt(AttemptHost& host, Order order);
-  void start(Conversation* waiting);
+  void start(Caller* waiting);
+  // Another caller waits for the same verdict; null: nobody does any more. Not when it is over.
+  void set_caller(Caller* waiting) noexcept { waiting_ = waiting; }
+  [[nodiscard]] bool has_caller() const noexcept { return waiting_ != nullptr; }
+  // The program was told to connect its socket there by itself.
+  [[nodiscard]] bool told_to_dial(const Endpoint& to) const noexcept { return dial_said_ && dial_said_to_ == to; }
   // The program gave up: no verdict is reported to it any more.
   void cancel();
 
@@ -122,12 +129,15 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   void fail(const Error& error);
   void take_off_the_proxy();
   int begin_connect(const Endpoint& to);
+  int connect_briefly(const Endpoint& to);
+  [[nodiscard]] bool ask_to_dial(const Endpoint& to);
+  void forget_interrupted_caller();
   int begin_own_connect(const Endpoint& to);
 
   AttemptHost& host_;
   Order order_;
   State state_ = State::looking_up;
-  Conversation* waiting_ = nullptr;
+  Caller* waiting_ = nullptr;
   DeferredRegistrations registrations_;
   UvTimer deadline_;
   Lookup::Ticket ticket_ = 0;
@@ -136,6 +146,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   Endpoint dialled_;
   Error last_;              // of the last candidate that failed
   bool dial_said_ = false;  // the asker was told to dial, and has not said how it went
+  Endpoint dial_said_to_;
   bool relayed_ = false;
   UniqueFd own_;  // the carrier of a relayed attempt
   std::unique_ptr<TlsChannel> tls_;

@@ -133,6 +133,14 @@ void Conversation::answer(wire::Answer kind, int number) {
   answer(reply);
 }
 
+bool Conversation::dial(const Endpoint& to) {
+  wire::Reply reply;
+  reply.kind = wire::Answer::dial;
+  reply.endpoint = to;
+  say(reply);
+  return true;
+}
+
 void Conversation::end() {
   if (over_) return;
   over_ = true;

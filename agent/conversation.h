@@ -10,6 +10,7 @@
 
 #include <sys/types.h>
 
+#include "agent/caller.h"
 #include "agent/socket_watch.h"
 #include "agent/uv.h"
 #include "base/unique_fd.h"
@@ -36,7 +37,7 @@ class Answerer {
   ~Answerer() = default;
 };
 
-class Conversation final : SocketWatch::Watched {
+class Conversation final : SocketWatch::Watched, public Caller {
  public:
   class Host {
    public:
@@ -64,6 +65,11 @@ class Conversation final : SocketWatch::Watched {
   void answer(const wire::Reply& reply, int descriptor = -1);
   void answer(wire::Answer kind, int number = 0);
   void end();
+
+  void verdict(int error) override { answer(wire::Answer::done, error); }
+  bool dial(const Endpoint& to) override;
+  // An asker that goes says so, or its connection ends: whoever holds the ask is told.
+  [[nodiscard]] bool still_there() const override { return true; }
 
  private:
   void on_socket_ready(std::uint32_t) override { read(); }

@@ -7,14 +7,15 @@
 
 #include <vector>
 
+#include "agent/shelf.h"
 #include "base/unique_fd.h"
 
 namespace towpath {
 
 class DeathBell {
  public:
-  // `shelf_in`, `shelf_out`: both ends of the shelf. Without it, or when something fails, there is no bell.
-  void hang(int shelf_in, int shelf_out);
+  // Without a shelf, or when something fails, there is no bell.
+  void hang(const Shelf& shelf);
   // What to register; -1 without a bell.
   [[nodiscard]] int ear() const noexcept { return ear_.get(); }
 

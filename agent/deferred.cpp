@@ -7,6 +7,8 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include "agent/supervisor/tasks.h"
+
 namespace towpath {
 
 namespace {
@@ -62,14 +64,15 @@ void DeferredRegistrations::stand_in(const Entry& entry, int operation) const no
   epoll_ctl_at(entry.wanted.fd, bell_, entry.epoll.get(), operation, &event);
 }
 
-int DeferredRegistrations::apply(pid_t pid, int operation, const wire::Registration& asked, UniqueFd epoll) {
+int DeferredRegistrations::apply(pid_t pid, int operation, const wire::Registration& asked, UniqueFd epoll,
+                                 bool check) {
   if (!epoll || !is_epoll_set(epoll.get()) || asked.fd < 0) return EINVAL;
   Entry* known = find(pid, asked);
   switch (operation) {
     case EPOLL_CTL_ADD:
       if (known != nullptr) return EEXIST;
       if (entries_.size() == most) return ENOSPC;
-      entries_.push_back({pid, asked, std::move(epoll)});
+      entries_.push_back({pid, asked, std::move(epoll), check});
       stand_in(entries_.back(), EPOLL_CTL_ADD);
       return 0;
     case EPOLL_CTL_MOD:
@@ -90,7 +93,7 @@ void DeferredRegistrations::withdraw(pid_t pid, int socket, const wire::Registra
   if (!epoll || !is_epoll_set(epoll.get()) || made.fd < 0 || entries_.size() == most) return;
   // Gone from the set meanwhile: then it is not to come back either.
   if (epoll_ctl_at(made.fd, socket, epoll.get(), EPOLL_CTL_DEL, nullptr) != 0) return;
-  entries_.push_back({pid, made, std::move(epoll)});
+  entries_.push_back({pid, made, std::move(epoll), false});
   stand_in(entries_.back(), EPOLL_CTL_ADD);
 }
 
@@ -102,12 +105,19 @@ void DeferredRegistrations::forget(pid_t pid, int fd) noexcept {
   });
 }
 
+void DeferredRegistrations::make_real(const Entry& entry, int socket) noexcept {
+  const auto given_up = [&] { return entry.check && socket_inode(entry.pid, entry.wanted.fd) != socket_inode(socket); };
+  if (given_up()) return;
+  epoll_event event = event_of(entry.wanted);
+  const int result = epoll_ctl_at(entry.wanted.fd, socket, entry.epoll.get(), EPOLL_CTL_ADD, &event);
+  // In the set already, by a way that towpath did not see: the newer wish counts.
+  if (result == EEXIST) epoll_ctl_at(entry.wanted.fd, socket, entry.epoll.get(), EPOLL_CTL_MOD, &event);
+  if (given_up()) epoll_ctl_at(entry.wanted.fd, socket, entry.epoll.get(), EPOLL_CTL_DEL, nullptr);
+}
+
 void DeferredRegistrations::release(int socket) {
   for (Entry& entry : entries_) {
-    epoll_event event = event_of(entry.wanted);
-    const int result = epoll_ctl_at(entry.wanted.fd, socket, entry.epoll.get(), EPOLL_CTL_ADD, &event);
-    // In the set already, by a way that towpath did not see: the newer wish counts.
-    if (result == EEXIST) epoll_ctl_at(entry.wanted.fd, socket, entry.epoll.get(), EPOLL_CTL_MOD, &event);
+    make_real(entry, socket);
     stand_in(entry, EPOLL_CTL_DEL);
   }
   entries_.clear();

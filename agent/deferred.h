@@ -23,7 +23,10 @@ class DeferredRegistrations {
   explicit DeferredRegistrations(int bell) : bell_(bell) {}
 
   // epoll_ctl of process `pid` on a socket in a handshake: 0 or the errno that the kernel would give.
-  [[nodiscard]] int apply(pid_t pid, int operation, const wire::Registration& asked, UniqueFd epoll);
+  // `check`: nobody tells us when the program gives up a number, so that it is looked at before the registration is
+  // made.
+  [[nodiscard]] int apply(pid_t pid, int operation, const wire::Registration& asked, UniqueFd epoll,
+                          bool check = false);
   // Registrations made before connect, still in force in the program's sets: takes them out of there.
   void withdraw(pid_t pid, int socket, const wire::Registration& made, UniqueFd epoll);
   // The program gives up that number of the socket.
@@ -36,10 +39,12 @@ class DeferredRegistrations {
     pid_t pid;
     wire::Registration wanted;
     UniqueFd epoll;
+    bool check = false;
   };
   Entry* find(pid_t pid, const wire::Registration& key) noexcept;
 
   void stand_in(const Entry& entry, int operation) const noexcept;
+  static void make_real(const Entry& entry, int socket) noexcept;
 
   int bell_;
   std::vector<Entry> entries_;

@@ -32,17 +32,19 @@ Directory open_directory(pid_t pid, const char* name) {
 // An entry that cannot be opened: of a process that has ended, or of one that we may not look into?
 bool has_ended(int error) noexcept { return error == ENOENT || error == ESRCH; }
 
-bool holds(pid_t pid, std::string_view link, int except_fd) {
+// False: `see` wants no more.
+bool see_descriptors(pid_t pid, const SeeDescriptor& see, bool& all) {
   const Directory list = open_directory(pid, "/fd");
-  if (!list) return !has_ended(errno);
+  if (!list) {
+    all = all && has_ended(errno);
+    return true;
+  }
   while (const dirent* entry = readdir(list.get())) {
     char text[64];
     const ssize_t size = readlinkat(dirfd(list.get()), entry->d_name, text, sizeof text);
-    if (size > 0 && std::string_view(text, static_cast<std::size_t>(size)) == link &&
-        (except_fd < 0 || entry->d_name != std::to_string(except_fd)))
-      return true;
+    if (size > 0 && !see(pid, entry->d_name, {text, static_cast<std::size_t>(size)})) return false;
   }
-  return false;
+  return true;
 }
 
 // Children are listed with the thread that made them. False: this kernel does not tell.
@@ -73,20 +75,29 @@ bool add_children(pid_t pid, std::vector<pid_t>& out) {
 
 }  // namespace
 
-bool held_elsewhere(std::vector<pid_t> roots, int socket, pid_t except, int except_fd) {
-  struct stat status {};
-  if (fstat(socket, &status) != 0) return true;
-  const std::string link = "socket:[" + std::to_string(status.st_ino) + "]";
+Walk walk_descriptors(std::vector<pid_t> roots, std::size_t most_processes, const SeeDescriptor& see) {
   std::unordered_set<pid_t> seen;
+  bool all = true;
   while (!roots.empty()) {
     const pid_t pid = roots.back();
     roots.pop_back();
     if (!seen.insert(pid).second) continue;
-    if (seen.size() > most_processes) return true;
-    if (pid != getpid() && holds(pid, link, pid == except ? except_fd : -1)) return true;
-    if (!add_children(pid, roots)) return true;
+    if (seen.size() > most_processes) return Walk::incomplete;
+    if (pid != getpid() && !see_descriptors(pid, see, all)) return Walk::stopped;
+    if (!add_children(pid, roots)) return Walk::incomplete;
   }
-  return false;
+  return all ? Walk::complete : Walk::incomplete;
+}
+
+bool held_elsewhere(std::vector<pid_t> roots, int socket, pid_t except, int except_fd) {
+  struct stat status {};
+  if (fstat(socket, &status) != 0) return true;
+  const std::string link = "socket:[" + std::to_string(status.st_ino) + "]";
+  const std::string excepted = std::to_string(except_fd);
+  return walk_descriptors(std::move(roots), most_processes,
+                          [&](pid_t pid, std::string_view number, std::string_view to) {
+                            return to != link || (pid == except && number == excepted);
+                          }) != Walk::complete;
 }
 
 }  // namespace towpath

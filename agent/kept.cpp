@@ -62,7 +62,17 @@ std::optional<Kept> Kept::create(const Policy& policy, std::string& why, const s
     out.shelf_in.reset(ends[0]);
     out.shelf_out.reset(ends[1]);
   }
+  // A sequence of packets: a queue of datagrams ends after ten.
+  if (int ends[2]; socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0) {
+    out.listeners_in.reset(ends[0]);
+    out.listeners_out.reset(ends[1]);
+  }
   return out;
+}
+
+std::vector<int> Kept::descriptors() const {
+  return {control.get(),   names.get(),        page.get(),         shelf_in.get(),
+          shelf_out.get(), listeners_in.get(), listeners_out.get()};
 }
 
 std::string Kept::control_value() const { return control_name + ":" + hex(token.data(), token.size()); }

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/unique_fd.h"
 #include "config/policy.h"
@@ -11,10 +12,11 @@
 namespace towpath {
 
 struct Kept {
-  UniqueFd control;              // the listening socket: asks queue here while there is no agent
-  UniqueFd names;                // SyntheticNames
-  UniqueFd page;                 // PageWriter
-  UniqueFd shelf_in, shelf_out;  // DeathBell: descriptors that lie in flight between the two
+  UniqueFd control;                      // the listening socket: asks queue here while there is no agent
+  UniqueFd names;                        // SyntheticNames
+  UniqueFd page;                         // PageWriter
+  UniqueFd shelf_in, shelf_out;          // Shelf of DeathBell
+  UniqueFd listeners_in, listeners_out;  // Shelf of Supervisor
   wire::Token token{};
   std::string control_name;  // abstract
   bool standalone = false;   // started by a preloaded library, under a name that others derive, too
@@ -22,6 +24,8 @@ struct Kept {
   // `name`: of a standalone agent; empty: a random one. `taken` is set when somebody listens under that name already.
   [[nodiscard]] static std::optional<Kept> create(const Policy& policy, std::string& why, const std::string& name = {},
                                                   bool* taken = nullptr);
+  // What a process that keeps it all must not close.
+  [[nodiscard]] std::vector<int> descriptors() const;
   // The value of the environment variable that leads a process to its agent.
   [[nodiscard]] std::string control_value() const;
 };

@@ -162,4 +162,33 @@ void PageWriter::forget(std::uint64_t cookie) noexcept {
   entry->cookie.store(0, std::memory_order_release);
 }
 
+std::uint32_t PageWriter::notice_at(std::uint64_t id, std::uint32_t listener) noexcept {
+  return page_hash(id * 31 + listener) % page_notices;
+}
+
+bool PageWriter::note_notice(std::uint64_t id, std::uint32_t listener) noexcept {
+  for (std::uint32_t i = 0; i < page_window; ++i) {
+    PageNotice& notice = page_->notices[(notice_at(id, listener) + i) % page_notices];
+    if (notice.id.load(std::memory_order_relaxed) != 0) continue;
+    notice.listener = listener;
+    notice.id.store(id, std::memory_order_release);
+    return true;
+  }
+  return false;
+}
+
+void PageWriter::forget_notice(std::uint64_t id, std::uint32_t listener) noexcept {
+  for (std::uint32_t i = 0; i < page_window; ++i) {
+    PageNotice& notice = page_->notices[(notice_at(id, listener) + i) % page_notices];
+    if (notice.id.load(std::memory_order_relaxed) != id || notice.listener != listener) continue;
+    return notice.id.store(0, std::memory_order_release);
+  }
+}
+
+std::uint64_t PageWriter::take_notice(std::uint32_t at, std::uint32_t listener) noexcept {
+  PageNotice& notice = page_->notices[at];
+  if (notice.listener != listener) return 0;
+  return notice.id.exchange(0, std::memory_order_relaxed);
+}
+
 }  // namespace towpath

@@ -43,6 +43,12 @@ class PageWriter {
   // The socket is none of our business (any more).
   void forget(std::uint64_t cookie) noexcept;
 
+  // PageNotice: a call was taken from the kernel (false: no room), and answered.
+  [[nodiscard]] bool note_notice(std::uint64_t id, std::uint32_t listener) noexcept;
+  void forget_notice(std::uint64_t id, std::uint32_t listener) noexcept;
+  // The id at `at` if it belongs to that listener, else 0; it is forgotten with that.
+  [[nodiscard]] std::uint64_t take_notice(std::uint32_t at, std::uint32_t listener) noexcept;
+
   [[nodiscard]] const Page& page() const noexcept { return *page_; }
   // What processes get: read-only where /proc is mounted.
   [[nodiscard]] int reader() const noexcept { return reader_.get(); }
@@ -53,6 +59,9 @@ class PageWriter {
   PageEntry* free_entry(std::uint64_t cookie) noexcept;
   void forget_closed();
   void set_state(PageEntry& entry, SocketState state, bool held = false) noexcept;
+
+  // Where a notice with that id may stand, the first place of them.
+  [[nodiscard]] static std::uint32_t notice_at(std::uint64_t id, std::uint32_t listener) noexcept;
 
   Page* page_ = nullptr;
   UniqueFd reader_;

@@ -21,6 +21,7 @@ struct Common {
 struct RunOptions {
   Common common;
   bool keep_proxy_environment = false;
+  std::string mode = "auto";  // auto, preload, seccomp
   std::vector<std::string> command;
 };
 

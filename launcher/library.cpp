@@ -10,8 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/program_file.h"
 #include "base/unique_fd.h"
-#include "launcher/executable.h"
 
 namespace towpath {
 
@@ -42,8 +42,9 @@ std::string why_not_loadable(const std::string& path) {
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return std::strerror(errno);
   // A shared object, like a static program, is one that has no interpreter.
-  if (inspect_executable(path).kind != Executable::Kind::static_binary)
-    return "it is no shared object of this machine's kind";
+  ProgramFile image;
+  inspect_image(fd.get(), image);
+  if (image.kind != ProgramFile::Kind::static_binary) return "it is no shared object of this machine's kind";
   void* code = mmap(nullptr, 1, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd.get(), 0);
   if (code == MAP_FAILED)
     return std::string("it cannot be mapped as code (is its file system mounted noexec?): ") + std::strerror(errno);

@@ -51,6 +51,9 @@ int main(int argc, char** argv) {
   add_common(*run_app, run.common);
   run_app->add_flag("--keep-proxy-env", run.keep_proxy_environment,
                     "leave http_proxy and the like in the program's environment");
+  run_app->add_option("--mode", run.mode, "how calls are intercepted: auto (default), preload, seccomp")
+      ->check(CLI::IsMember({"auto", "preload", "seccomp"}))
+      ->type_name("MODE");
   run_app->add_option("command", run.command, "the program and its arguments, which are never read as ours");
   const auto words = take_command(*run_app, argc, argv);
 

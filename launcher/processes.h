@@ -12,6 +12,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@
 #include "agent/log.h"
 #include "base/unique_fd.h"
 #include "config/policy.h"
+#include "trap/filter.h"
 
 namespace towpath {
 
@@ -38,6 +40,9 @@ struct Program {
   std::vector<std::string> environment;  // NAME=value
   sigset_t signal_mask;                  // as P found it
   bool ignores_children = false;         // SIGCHLD, as P found it
+  // The seccomp front end: the program puts itself under a filter of that flavour before it is executed.
+  std::optional<trap::Flavour> filter;
+  const Kept* kept = nullptr;
 };
 
 struct AgentProcess {

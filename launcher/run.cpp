@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "launcher/commands.h"
-#include "launcher/executable.h"
+#include "launcher/front_end.h"
 #include "launcher/library.h"
 #include "launcher/processes.h"
 #include "proto/wire.h"
@@ -110,12 +110,17 @@ int run_command(const RunOptions& options) {
     return complain(exit_cannot_execute, "cannot execute " + program.path + ": " + std::strerror(errno));
   }
 
-  const Executable executable = inspect_executable(program.path);
-  if (const std::string reason = why_not(executable); !reason.empty())
-    return complain(refusal_status(executable), reason);
+  ProgramFile file;
+  inspect_program(program.path.c_str(), file);
+  const Mode mode = options.mode == "seccomp"   ? Mode::seccomp
+                    : options.mode == "preload" ? Mode::preload
+                                                : Mode::automatic;
+  const Choice choice = choose_front_end(mode, file);
+  if (choice.front_end == FrontEnd::none) return complain(choice.status, choice.reason);
   std::string why;
-  const std::string library = find_library(why);
-  if (library.empty()) return complain(exit_towpath_failed, why);
+  // What a static program starts may be dynamic, and is served better by the library; it needs none.
+  const std::string library = mode == Mode::seccomp ? std::string() : find_library(why);
+  if (library.empty() && choice.front_end == FrontEnd::preload) return complain(exit_towpath_failed, why);
 
   UniqueFd log_file;
   Level level = Level::warning;
@@ -124,9 +129,16 @@ int run_command(const RunOptions& options) {
   auto kept = create_kept(*loaded.policy, why);
   if (!kept) return complain(exit_towpath_failed, why);
 
+  LogLine(log, Level::info, "front_end")
+      .add("program", file.path)
+      .add("mode", choice.front_end == FrontEnd::seccomp ? "seccomp" : "preload");
+  if (choice.front_end == FrontEnd::seccomp)
+    program.filter = trap::Flavour{choice.go, false, loaded.policy->udp == UdpMode::block};
+  program.kept = &*kept;
   const char* before = std::getenv("LD_PRELOAD");
-  set_variable(program.environment, "LD_PRELOAD",
-               before != nullptr && *before != '\0' ? library + ":" + before : library);
+  if (!library.empty())
+    set_variable(program.environment, "LD_PRELOAD",
+                 before != nullptr && *before != '\0' ? library + ":" + before : library);
   set_variable(program.environment, std::string(wire::control_variable), kept->control_value());
   AgentProcess blueprint;
   blueprint.policy = loaded.policy;

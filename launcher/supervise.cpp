@@ -80,9 +80,11 @@ class Supervisor {
     if (!start_agent(&program_, std::move(go_in))) return false;
     // The program has what the caller gave it. Copies here would keep pipes open that it closes; later agents need a
     // standard error.
-    close_all_but({signals_.get(), reports_in_.get(), lifeline_in_.get(), lifeline_out_.get(), go_.get(),
-                   kept_->control.get(), kept_->names.get(), kept_->page.get(), kept_->shelf_in.get(),
-                   kept_->shelf_out.get(), log_->fd()});
+    std::vector<int> wanted = kept_->descriptors();
+    for (const int fd :
+         {signals_.get(), reports_in_.get(), lifeline_in_.get(), lifeline_out_.get(), go_.get(), log_->fd()})
+      wanted.push_back(fd);
+    close_all_but(std::move(wanted));
     silence(0);
     silence(1);
     return true;

@@ -11,7 +11,7 @@
 
 #include "preload/process.h"
 #include "preload/standalone.h"
-#include "preload/sys.h"
+#include "base/sys.h"
 
 namespace towpath {
 

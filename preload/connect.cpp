@@ -18,7 +18,7 @@
 #include "preload/gate.h"
 #include "preload/real.h"
 #include "preload/registrations.h"
-#include "preload/sys.h"
+#include "base/sys.h"
 #include "preload/verdicts.h"
 
 namespace towpath {

@@ -9,7 +9,7 @@
 #include "preload/ask.h"
 #include "preload/process.h"
 #include "preload/real.h"
-#include "preload/sys.h"
+#include "base/sys.h"
 #include "preload/verdicts.h"
 
 namespace towpath {

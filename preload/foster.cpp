@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "preload/sys.h"
+#include "base/sys.h"
 
 namespace towpath {
 

@@ -8,7 +8,7 @@
 #include "preload/gate.h"
 #include "preload/process.h"
 #include "preload/real.h"
-#include "preload/sys.h"
+#include "base/sys.h"
 
 using namespace towpath;
 

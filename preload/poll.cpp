@@ -10,7 +10,7 @@
 #include "preload/ask.h"
 #include "preload/process.h"
 #include "preload/real.h"
-#include "preload/sys.h"
+#include "base/sys.h"
 
 using namespace towpath;
 

@@ -8,7 +8,7 @@
 #include "preload/ask.h"
 #include "preload/real.h"
 #include "preload/standalone.h"
-#include "preload/sys.h"
+#include "base/sys.h"
 
 namespace towpath {
 

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 
 #include "preload/process.h"
-#include "preload/sys.h"
+#include "base/sys.h"
 
 namespace towpath {
 

@@ -16,7 +16,7 @@
 #include "preload/foster.h"
 #include "preload/process.h"
 #include "preload/real.h"
-#include "preload/sys.h"
+#include "base/sys.h"
 
 namespace towpath {
 

@@ -8,7 +8,7 @@
 #include "preload/epoll.h"
 #include "preload/real.h"
 #include "preload/process.h"
-#include "preload/sys.h"
+#include "base/sys.h"
 
 using namespace towpath;
 

@@ -14,7 +14,7 @@
 namespace towpath {
 
 inline constexpr std::uint32_t page_magic = 0x50505754;  // "TWPP"
-inline constexpr std::uint32_t page_version = 2;
+inline constexpr std::uint32_t page_version = 3;
 inline constexpr std::uint32_t page_entries = 65536;
 inline constexpr std::uint32_t page_window = 32;  // an entry stands at most this far behind its hash
 inline constexpr std::uint32_t page_dns_doors = 64;
@@ -55,6 +55,15 @@ struct DnsDoor {
 };
 static_assert(sizeof(DnsDoor) == 28);
 
+// A supervised program's call that the agent has taken from the kernel and not answered: should the agent die, the next
+// one answers in its place, since the kernel shows no call twice.
+struct PageNotice {
+  std::atomic<std::uint64_t> id;  // the kernel's; 0: unused. Written last, cleared first.
+  std::uint32_t listener;
+  std::uint32_t unused;
+};
+inline constexpr std::uint32_t page_notices = 8192;
+
 struct Page {
   std::uint32_t magic;
   std::uint32_t version;
@@ -70,6 +79,7 @@ struct Page {
   std::uint8_t unused[8];
   DnsDoor doors[page_dns_doors];
   PageEntry entries[page_entries];
+  PageNotice notices[page_notices];
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 

@@ -145,6 +145,7 @@ std::size_t encode(std::span<std::byte> out, const Message& ask) noexcept {
       w.put(static_cast<std::uint8_t>(ask.datagram.connects));
       break;
     case Ask::query: put_bytes(w, ask.query); break;
+    case Ask::supervise: w.put(ask.supervise_flavour); break;
   }
   return w.ok() ? w.size() : 0;
 }
@@ -203,6 +204,7 @@ bool decode(std::span<const std::byte> in, Message& out) noexcept {
       if (!out.datagram.target.address || (out.datagram.domain != AF_INET && out.datagram.domain != AF_INET6)) r.fail();
       break;
     case Ask::query: out.query = take_query(r); break;
+    case Ask::supervise: out.supervise_flavour = r.take<std::uint32_t>(); break;
   }
   return r.ok() && r.left() == 0;
 }

@@ -18,6 +18,7 @@
 //   reverse                  -                   name | own
 //   datagram                 socket              direct | instead | muted | refuse
 //   query                    -                   message | refuse
+//   supervise                listener            done
 //
 // An agent that was started by a preloaded library (agent/standalone) tells the token to processes of its own user:
 // they come with none. Any other agent wants the right token in every ask.
@@ -36,7 +37,7 @@
 namespace towpath::wire {
 
 inline constexpr std::uint32_t magic = 0x41505754;  // "TWPA"
-inline constexpr std::uint16_t version = 3;
+inline constexpr std::uint16_t version = 4;
 inline constexpr std::size_t max_message = 4096;
 inline constexpr std::size_t max_registrations = 8;
 inline constexpr std::size_t max_descriptors = 1 + max_registrations;
@@ -60,9 +61,10 @@ enum class Ask : std::uint8_t {
   learn,
   reverse,
   datagram,
-  query
+  query,
+  supervise
 };
-inline constexpr std::uint8_t ask_count = 12;
+inline constexpr std::uint8_t ask_count = 13;
 
 //   instead   connect or send to `endpoint`, which stands for what was asked for; the kernel's result is the program's
 //   muted     the socket may be connected to that address, nothing may be sent
@@ -150,6 +152,7 @@ struct Message {  // a decoded ask; views point into the packet
   DatagramAsk datagram;
   std::span<const std::byte> query;  // one DNS question as it would stand in a packet
   std::int32_t dialled_errno;
+  std::uint32_t supervise_flavour;  // trap::Flavour of the filter whose listener comes along
 };
 
 // The number of bytes, 0 when it does not fit (a caller's mistake).

@@ -9,11 +9,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 MAY_INCLUDE = {
     "base": set(),
     "proto": {"base"},
-    "preload": {"base", "proto"},
+    "trap": {"base", "proto"},
+    "preload": {"base", "proto", "trap"},
     "config": {"base"},
     "resolver": {"base", "proto"},
-    "agent": {"base", "proto", "config", "resolver"},
-    "launcher": {"base", "proto", "config", "resolver", "agent"},
+    "agent": {"base", "proto", "trap", "config", "resolver"},
+    "launcher": {"base", "proto", "trap", "config", "resolver", "agent"},
 }
 CODE = (".h", ".cpp", ".c", ".def")
 SOURCES = CODE + (".py", ".cmake", ".sh")

@@ -1,0 +1,100 @@
+// What supervised programs ask about their sockets, and how they wait for them.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "agent/attempt.h"
+#include "agent/supervisor/supervisor.h"
+
+namespace towpath {
+
+// Nothing in a handshake: the kernel's business, and most calls are.
+void Supervisor::epoll_ctl(const Notice& notice) {
+  if (!parts_.judge.any_attempt()) return notice.go_on();
+  Target socket;
+  if (!inspect(notice, notice.descriptor(2), socket)) return notice.go_on();
+  Attempt* attempt = parts_.judge.find(socket.cookie);
+  if (attempt == nullptr || attempt->order().plain) return notice.go_on();
+  const pid_t process = tasks_.process_of(notice.tid);
+  wire::Registration wanted{};
+  wanted.epoll = notice.descriptor(0);
+  wanted.fd = notice.descriptor(2);
+  const int operation = notice.descriptor(1);
+  if (operation != EPOLL_CTL_DEL) {
+    epoll_event event{};
+    if (const int error = read_memory(notice.tid, notice.data.args[3], &event, sizeof event); error != 0)
+      return notice.fail(EFAULT);
+    wanted.events = event.events;
+    wanted.data = event.data.u64;
+  }
+  UniqueFd epoll = notice.from->flavour().births ? births_.epoll(process, wanted.epoll)
+                                                 : tasks_.take_descriptor(notice.tid, wanted.epoll);
+  if (!epoll || !notice.valid()) return notice.fail(EBADF);
+  const int error = attempt->registrations().apply(process, operation, wanted, std::move(epoll), true);
+  // Not deferred, but perhaps in the set since before the connect.
+  if (error == ENOENT) return notice.go_on();
+  notice.done(error);
+}
+
+// SO_ERROR is the verdict: 0 while there is none, the true errno once.
+void Supervisor::getsockopt(const Notice& notice) {
+  Target socket;
+  if (!inspect(notice, notice.descriptor(0), socket)) return notice.go_on();
+  const PageEntry* entry = find_socket(parts_.page.page(), socket.cookie);
+  if (entry == nullptr) return notice.go_on();
+  const SocketState state = entry->state.load();
+  if (state != SocketState::pending && state != SocketState::failed && state != SocketState::lost)
+    return notice.go_on();
+  std::int32_t room = 0;
+  if (read_memory(notice.tid, notice.data.args[4], &room, sizeof room) != 0) return notice.fail(EFAULT);
+  if (room < 0) return notice.fail(EINVAL);
+  if (!notice.valid()) return notice.fail(EINTR);
+  std::int32_t error = state == SocketState::lost ? ENETDOWN : 0;
+  if (state == SocketState::failed && socket.fd) {
+    // It was made to fail natively, so that the kernel keeps "once" for us; only the number is ours.
+    socklen_t size = sizeof error;
+    ::getsockopt(socket.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error != 0) error = entry->error.load();
+  }
+  room = std::min<std::int32_t>(room, sizeof error);
+  if (write_memory(notice.tid, notice.data.args[3], &error, static_cast<std::size_t>(room)) != 0 ||
+      write_memory(notice.tid, notice.data.args[4], &room, sizeof room) != 0)
+    return notice.fail(EFAULT);
+  notice.result(0);
+}
+
+void Supervisor::getpeername(const Notice& notice) {
+  if (notice.descriptor(0) == trap::probe_descriptor && notice.data.args[1] == trap::probe_address) {
+    std::uint64_t half = 0;
+    std::memcpy(&half, token_.data(), sizeof half);
+    return half == notice.data.args[2] ? notice.result(trap::probe_answer) : notice.fail(EBADF);
+  }
+  Target socket;
+  if (!inspect(notice, notice.descriptor(0), socket)) return notice.go_on();
+  const PageEntry* entry = find_socket(parts_.page.page(), socket.cookie);
+  if (entry == nullptr) return notice.go_on();
+  const SocketState state = entry->state.load();
+  if (state == SocketState::pending || state == SocketState::lost) return notice.fail(ENOTCONN);
+  sockaddr_storage own;
+  socklen_t own_size = sizeof own;
+  // Never connected, or not any more.
+  if (socket.fd && ::getpeername(socket.fd.get(), reinterpret_cast<sockaddr*>(&own), &own_size) != 0)
+    return notice.fail(errno);
+  sockaddr_storage shown;
+  const socklen_t full = target_of(*entry).to(shown, socket.domain);
+  std::int32_t room = 0;
+  if (full == 0) return notice.go_on();
+  if (read_memory(notice.tid, notice.data.args[2], &room, sizeof room) != 0) return notice.fail(EFAULT);
+  if (room < 0) return notice.fail(EINVAL);
+  if (!notice.valid()) return notice.fail(EINTR);
+  const auto part = std::min<std::size_t>(static_cast<std::size_t>(room), full);
+  if (write_memory(notice.tid, notice.data.args[1], &shown, part) != 0 ||
+      write_memory(notice.tid, notice.data.args[2], &full, sizeof full) != 0)
+    return notice.fail(EFAULT);
+  notice.result(0);
+}
+
+}  // namespace towpath

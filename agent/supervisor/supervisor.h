@@ -1,0 +1,126 @@
+// The second front end: programs whose calls do not pass a preloaded library. The kernel stops the calls that
+// trap/filter names and shows them to us; we decide with the same policy, and tunnel with the same attempts, as for the
+// first one.
+//
+// - INET connects are made here, from a copy of the address, on the program's own open file: never by the kernel from
+//   memory that another thread can change meanwhile. CONTINUE is for what is no INET socket.
+// - A blocking connect is *held*: its thread waits in the kernel until the verdict. So is a non-blocking one of a
+// program
+//   whose waiting we cannot gate: only Go's is known (epoll, and nothing else).
+// - Never blocks, never waits: a notice is answered at once or belongs to a HeldCall.
+// - What cannot be looked at (another user's program, without CAP_SYS_PTRACE) is refused with a line.
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "agent/datagrams.h"
+#include "agent/names.h"
+#include "agent/ruling.h"
+#include "agent/shelf.h"
+#include "agent/supervisor/births.h"
+#include "agent/supervisor/held_call.h"
+#include "agent/supervisor/held_receive.h"
+#include "agent/supervisor/listener.h"
+#include "agent/supervisor/tasks.h"
+
+namespace towpath {
+
+class Supervisor final : public Listener::Host, public HeldCall::Host, public HeldReceive::Host {
+ public:
+  struct Parts {
+    uv_loop_t* loop;
+    SocketWatch& sockets;
+    PageWriter& page;
+    NameService& names;
+    Datagrams& datagrams;
+    const Log& log;
+    Judge& judge;
+  };
+  Supervisor(const Parts& parts, const Shelf& shelf, const wire::Token& token);
+  ~Supervisor();
+
+  // What an agent before us supervised.
+  void adopt_kept();
+  // A program has put itself under a filter of that flavour. False: the agent can take no more.
+  [[nodiscard]] bool adopt(UniqueFd listener, std::uint32_t flavour);
+  // Is any tree supervised?
+  [[nodiscard]] bool busy() const noexcept { return !listeners_.empty(); }
+  // An attempt is over; its socket is still there.
+  void on_verdict(const Attempt& attempt, SocketState state);
+  // The loop has left every callback.
+  void sweep_ended();
+
+ private:
+  // An INET socket of the program.
+  struct Target {
+    UniqueFd fd;  // the same open file; empty when only its identity is known (Births)
+    std::uint64_t cookie = 0;
+    int domain = 0, type = 0;
+  };
+  enum class Look : std::uint8_t { inet, other, bad, unreadable, stranger };
+
+  void on_notice(const Notice& notice) override;
+  void on_tree_ended(Listener& listener) override;
+  void on_released(HeldCall& call) override;
+  void on_released(HeldReceive& call) override;
+
+  // connecting.cpp
+  void connect(const Notice& notice);
+  void connect_stream(const Notice& notice, Target socket, const Endpoint& target);
+  void connect_datagram(const Notice& notice, Target socket, const Endpoint& target);
+  bool connect_known(const Notice& notice, const Target& socket, const Endpoint& target, bool nonblocking);
+  void connect_here(const Notice& notice, const Target& socket, const Endpoint& to);
+  void hold(const Notice& notice, Attempt& attempt, int socket);
+  // asking.cpp
+  void epoll_ctl(const Notice& notice);
+  void getsockopt(const Notice& notice);
+  void getpeername(const Notice& notice);
+  // datagram.cpp
+  void sendto(const Notice& notice);
+  void sendmsg(const Notice& notice, bool many);
+  void send_to(const Notice& notice, const Endpoint& target, const struct Outgoing& what);
+  void receive(const Notice& notice, bool message);
+  // making.cpp
+  void make_socket(const Notice& notice);
+  void make_epoll(const Notice& notice);
+  void bind(const Notice& notice);
+  void listen(const Notice& notice);
+  void foreign_call(const Notice& notice);
+
+  // Finds the socket behind the program's descriptor. Answers the notice unless the result is inet.
+  Look look(const Notice& notice, int number, Target& out);
+  bool inspect(const Notice& notice, int number, Target& out);
+  void refuse(const Notice& notice, std::string_view why, std::string_view hint);
+  [[nodiscard]] bool same_network(pid_t tid) const;
+  [[nodiscard]] std::vector<pid_t> roots() const;
+  void put_on_shelf(const Listener& listener);
+  void watch_time();
+  void on_tick();
+  void look_for_closed();
+
+  Parts parts_;
+  Shelf shelf_;
+  wire::Token token_;
+  Tasks tasks_;
+  Births births_;
+  UniqueFd silence_v4_, silence_v6_;  // datagrams that must not leave go here: every one is refused
+  Endpoint silent_v4_, silent_v6_;
+  std::uint64_t network_ = 0;
+  std::unordered_map<std::uint64_t, std::unique_ptr<HeldCall>> held_;  // by socket cookie
+  std::unordered_map<HeldReceive*, std::unique_ptr<HeldReceive>> receiving_;
+  std::unordered_map<std::uint64_t, pid_t> gated_;  // attempts for which nobody waits, by cookie
+  std::unordered_set<pid_t> processes_;             // that made calls
+  std::unordered_set<pid_t> refused_;               // that were told so
+  std::unordered_map<std::uint32_t, std::unique_ptr<Listener>> listeners_;
+  std::uint32_t last_key_ = 0;
+  unsigned ticks_ = 0;
+  UvTimer clock_;
+  std::vector<std::unique_ptr<Listener>> ended_listeners_;
+  std::vector<std::unique_ptr<HeldCall>> ended_calls_;
+  std::vector<std::unique_ptr<HeldReceive>> ended_receives_;
+};
+
+}  // namespace towpath

@@ -1,0 +1,132 @@
+#include "agent/supervisor/tasks.h"
+
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <string>
+#include <string_view>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/program_file.h"
+
+namespace towpath {
+
+namespace {
+
+std::string place(pid_t tid, std::string_view what) { return "/proc/" + std::to_string(tid) + "/" + std::string(what); }
+
+std::size_t read_status(pid_t tid, char (&out)[8192]) {
+  const UniqueFd fd(open(place(tid, "status").c_str(), O_RDONLY | O_CLOEXEC));
+  const ssize_t size = fd ? read(fd.get(), out, sizeof out) : -1;
+  return size > 0 ? static_cast<std::size_t>(size) : 0;
+}
+
+// The number behind "\nNAME:\t".
+std::uint64_t field(std::string_view status, std::string_view name, int base) {
+  const auto at = status.find(name);
+  std::uint64_t out = 0;
+  if (at != status.npos) std::from_chars(status.data() + at + name.size(), status.data() + status.size(), out, base);
+  return out;
+}
+
+std::uint64_t inode_in(std::string_view link) noexcept {
+  constexpr std::string_view head = "socket:[";
+  std::uint64_t out = 0;
+  if (link.starts_with(head)) std::from_chars(link.data() + head.size(), link.data() + link.size(), out);
+  return out;
+}
+
+}  // namespace
+
+pid_t Tasks::process_of(pid_t tid) {
+  if (tid <= 0) return 0;
+  if (const auto known = threads_.find(tid); known != threads_.end()) {
+    // The number may have become another process's thread since.
+    if (syscall(SYS_tgkill, known->second, tid, 0) == 0 || errno == EPERM) return known->second;
+    threads_.erase(known);
+  }
+  char status[8192];
+  const std::size_t size = read_status(tid, status);
+  const auto process = static_cast<pid_t>(field({status, size}, "\nTgid:\t", 10));
+  if (process <= 0) return 0;
+  if (threads_.size() >= most_known) threads_.clear();
+  threads_[tid] = process;
+  return process;
+}
+
+UniqueFd Tasks::take_descriptor(pid_t tid, int number) {
+  const pid_t process = process_of(tid);
+  if (process == 0) {
+    errno = ESRCH;
+    return {};
+  }
+  if (processes_.size() >= most_known) processes_.clear();
+  Process& known = processes_[process];
+  for (const bool again : {false, true}) {
+    if (!known.pidfd || again) known.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, process, 0)));
+    if (!known.pidfd) return {};
+    UniqueFd out(static_cast<int>(syscall(SYS_pidfd_getfd, known.pidfd.get(), number, 0)));
+    if (out || errno != ESRCH) return out;  // ESRCH: another process has the number by now
+  }
+  return {};
+}
+
+bool Tasks::is_go(pid_t process) {
+  const UniqueFd file(open(place(process, "exe").c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat status {};
+  if (!file || fstat(file.get(), &status) != 0) return false;
+  if (processes_.size() >= most_known) processes_.clear();
+  Process& known = processes_[process];
+  if (known.device != status.st_dev || known.inode != status.st_ino) {
+    ProgramFile program;
+    inspect_image(file.get(), program);
+    known.device = status.st_dev;
+    known.inode = status.st_ino;
+    known.go = program.go;
+  }
+  return known.go;
+}
+
+int read_memory(pid_t tid, std::uint64_t from, void* to, std::size_t size) noexcept {
+  const iovec ours{to, size}, theirs{reinterpret_cast<void*>(from), size};
+  const ssize_t got = process_vm_readv(tid, &ours, 1, &theirs, 1, 0);
+  if (got == static_cast<ssize_t>(size)) return 0;
+  return got >= 0 ? EFAULT : errno;
+}
+
+int write_memory(pid_t tid, std::uint64_t to, const void* from, std::size_t size) noexcept {
+  const iovec ours{const_cast<void*>(from), size}, theirs{reinterpret_cast<void*>(to), size};
+  const ssize_t put = process_vm_writev(tid, &ours, 1, &theirs, 1, 0);
+  if (put == static_cast<ssize_t>(size)) return 0;
+  return put >= 0 ? EFAULT : errno;
+}
+
+std::uint64_t socket_inode(pid_t tid, int number) noexcept {
+  char path[64], link[64];
+  std::snprintf(path, sizeof path, "/proc/%d/fd/%d", tid, number);
+  const ssize_t size = readlink(path, link, sizeof link);
+  return size > 0 ? inode_in({link, static_cast<std::size_t>(size)}) : 0;
+}
+
+std::uint64_t socket_inode(int own_descriptor) noexcept {
+  struct stat status {};
+  return fstat(own_descriptor, &status) == 0 && S_ISSOCK(status.st_mode) ? status.st_ino : 0;
+}
+
+bool signal_waits(pid_t tid) noexcept {
+  char text[8192];
+  const std::string_view status{text, read_status(tid, text)};
+  std::uint64_t pending = field(status, "\nSigPnd:\t", 16);
+  // One that is sent to the process may be another thread's to handle: then ours would return with an error number that
+  // no program knows.
+  if (field(status, "\nThreads:\t", 10) == 1) pending |= field(status, "\nShdPnd:\t", 16);
+  return (pending & ~field(status, "\nSigBlk:\t", 16) & ~field(status, "\nSigIgn:\t", 16)) != 0;
+}
+
+}  // namespace towpath

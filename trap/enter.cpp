@@ -1,0 +1,135 @@
+#include "trap/enter.h"
+
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/sys.h"
+
+namespace towpath::trap {
+
+namespace {
+
+constexpr unsigned long wait_killable_recv = 1ul << 5;  // SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, Linux 5.19
+
+// Docker's default profile refuses pidfd_getfd; every process may take its own descriptors otherwise.
+bool can_take_descriptors(int some_descriptor) noexcept {
+  const long self = sys::call(SYS_pidfd_open, sys::call(SYS_getpid), 0);
+  if (self < 0) return false;
+  const long taken = sys::call(SYS_pidfd_getfd, self, some_descriptor, 0);
+  if (taken >= 0) sys::call(SYS_close, taken);
+  sys::call(SYS_close, self);
+  return taken >= 0;
+}
+
+long install(const Flavour& flavour) noexcept {
+  sock_filter code[most_instructions];
+  const std::size_t size = build(code, flavour);
+  const sock_fprog program{static_cast<unsigned short>(size), code};
+  const unsigned long listener = SECCOMP_FILTER_FLAG_NEW_LISTENER;
+  // Else signals (Go sends itself many) would restart calls that the agent is about to answer.
+  unsigned long flags = listener | wait_killable_recv;
+  long result = sys::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+  if (result == -EINVAL && flags != listener) {
+    flags = listener;
+    result = sys::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+  }
+  // With CAP_SYS_ADMIN it goes without, and setuid programs go on working.
+  if (result != -EACCES) return result;
+  if (const long error = sys::call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); error != 0) return error;
+  result = sys::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+  if (result == -EINVAL && flags != listener)
+    result = sys::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, listener, &program);
+  return result;
+}
+
+long send_with(int connection, std::span<const std::byte> packet, int descriptor) noexcept {
+  iovec data{const_cast<std::byte*>(packet.data()), packet.size()};
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof descriptor)] = {};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = room;
+  message.msg_controllen = sizeof room;
+  cmsghdr* head = CMSG_FIRSTHDR(&message);
+  head->cmsg_level = SOL_SOCKET;
+  head->cmsg_type = SCM_RIGHTS;
+  head->cmsg_len = CMSG_LEN(sizeof descriptor);
+  std::memcpy(CMSG_DATA(head), &descriptor, sizeof descriptor);
+  long sent;
+  do sent = sys::call(SYS_sendmsg, connection, &message, hand_over_flags);
+  while (sent == -EINTR);
+  return sent;
+}
+
+}  // namespace
+
+int connect_agent(std::string_view control_name) noexcept {
+  sockaddr_un address{};
+  if (control_name.empty() || control_name.size() > wire::max_control_name) return -EINVAL;
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path + 1, control_name.data(), control_name.size());
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + control_name.size());
+  const long low = sys::call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (low < 0) return static_cast<int>(low);
+  const long fd = low < 3 ? sys::call(SYS_fcntl, low, F_DUPFD_CLOEXEC, 3) : low;
+  if (fd != low) sys::call(SYS_close, low);
+  if (fd < 0) return static_cast<int>(fd);
+  long result;
+  do result = sys::call(SYS_connect, fd, &address, size);
+  while (result == -EINTR);
+  if (result == 0) return static_cast<int>(fd);
+  sys::call(SYS_close, fd);
+  return static_cast<int>(result);
+}
+
+Entered enter(int connection, const wire::Token& token, Flavour flavour) noexcept {
+  flavour.births = !can_take_descriptors(connection);
+  std::byte packet[wire::max_message];
+  wire::Message ask{};
+  ask.kind = wire::Ask::supervise;
+  ask.token = token;
+  ask.supervise_flavour = flavour.bits();
+  const std::size_t size = wire::encode(packet, ask);
+  const long listener = install(flavour);
+  if (listener == -EBUSY) return {Step::foreign_listener, EBUSY};
+  if (listener < 0) return {Step::filter, static_cast<int>(-listener)};
+  // From here on only calls that the filter lets pass.
+  const long sent = send_with(connection, {packet, size}, static_cast<int>(listener));
+  sys::call(SYS_close, listener);
+  if (sent != static_cast<long>(size)) return {Step::agent, sent < 0 ? static_cast<int>(-sent) : EIO};
+  const timeval patience{10, 0};
+  sys::call(SYS_setsockopt, connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  long got;
+  do got = sys::call(SYS_recvfrom, connection, packet, sizeof packet, 0, 0, 0);
+  while (got == -EINTR);
+  wire::Reply reply;
+  if (got <= 0 || !wire::decode({packet, static_cast<std::size_t>(got)}, reply)) return {Step::agent, ENETDOWN};
+  if (reply.kind != wire::Answer::done || reply.number != 0) return {Step::agent, reply.number};
+  return {};
+}
+
+bool supervised(const wire::Token& token) noexcept {
+  std::uint64_t half = 0;
+  std::memcpy(&half, token.data(), sizeof half);
+  return sys::call(SYS_getpeername, probe_descriptor, probe_address, half) == probe_answer;
+}
+
+std::string_view explain(Step step) noexcept {
+  switch (step) {
+    case Step::entered: return "it is supervised";
+    case Step::foreign_listener:
+      return "another supervisor's seccomp listener is on this process already, and the kernel allows one";
+    case Step::filter: return "the kernel refuses the seccomp filter that static and Go programs need";
+    case Step::agent: return "the agent did not take the seccomp listener";
+  }
+  return "it cannot be supervised";
+}
+
+}  // namespace towpath::trap

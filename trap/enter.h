@@ -1,0 +1,39 @@
+// Puts this thread, and all that it executes and forks, under the agent's supervision: installs the filter and hands
+// its listener to the agent. System calls only, no heap: the launcher uses it between fork and exec, the preloaded
+// library in the program's own process before an exec or, for Go programs, before their runtime starts.
+#pragma once
+
+#include <string_view>
+
+#include "proto/wire.h"
+#include "trap/filter.h"
+
+namespace towpath::trap {
+
+enum class Step : std::uint8_t {
+  entered,
+  foreign_listener,  // another supervisor has a filter on this process already: the kernel allows one
+  filter,            // the kernel refuses the filter
+  agent,             // the agent did not take the listener; calls that are stopped fail from now on
+};
+
+struct Entered {
+  Step step = Step::entered;
+  int error = 0;  // errno of the system call that failed
+};
+
+// A connection to the agent's control socket, at a number above the standard descriptors; -errno. No look at who
+// listens there: for a name that only our own parents could have taken.
+[[nodiscard]] int connect_agent(std::string_view control_name) noexcept;
+
+// `connection` leads to the agent and is borrowed. Sets no_new_privs only where the kernel demands it. `flavour.births`
+// is decided here.
+[[nodiscard]] Entered enter(int connection, const wire::Token& token, Flavour flavour) noexcept;
+
+// Is this process supervised by the agent with that token already?
+[[nodiscard]] bool supervised(const wire::Token& token) noexcept;
+
+// One sentence for a message, without a full stop.
+[[nodiscard]] std::string_view explain(Step step) noexcept;
+
+}  // namespace towpath::trap
