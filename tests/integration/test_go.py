@@ -103,7 +103,7 @@ class Client(GoCase):
 
     def test_timeouts_of_the_program(self):
         """The proxy is silent, or not even its connection is made; towpath itself would wait for a minute."""
-        self.hold()
+        self.proxy.answer = proxy.silence()
         lost = self.use(proxy.SynDrop())
         for url in (self.proxy.url, f"http://{lost.host}:{lost.port}"):
             with self.subTest(url=url):
@@ -114,13 +114,12 @@ class Client(GoCase):
         self.assertTrue(self.proxy.connections[0].ended.wait(scaled(5)), "the tunnel that nobody waits for is not closed")
 
     def test_cancelling(self):
-        self.hold()
+        self.proxy.answer = proxy.silence()
         client = self.start_go("cancel", f"{NAME}:7")
         self.wait_requests(1)
         client.popen.stdin.close()
         self.assertEqual(client.wait(), 1)
         self.assertEqual(fields(client.out)["error"], "canceled")
-        self.gate.set()
         self.assertTrue(self.proxy.connections[0].ended.wait(scaled(5)))
 
     def test_http_2_over_tls_to_the_origin(self):
@@ -156,7 +155,7 @@ class Client(GoCase):
         self.assertEqual(client.wait(), 0)
 
     def test_killed_while_it_dials(self):
-        self.hold()
+        self.proxy.answer = proxy.silence()
         client = self.start_go("dials", 20, f"{NAME}:7")
         self.wait_requests(20)
         client.signal(signal.SIGKILL)
