@@ -61,12 +61,12 @@ class Bed:
     def floor(self, scheme, port, *words, **how):
         return self.run(program("floor_client"), scheme, port, *words, **how)
 
-    def towpath(self, url, *command, more="", **how):
-        return self.run(*self.towpath_words(url, more), *command, **how)
+    def towpath(self, url, *command, more="", options=(), **how):
+        return self.run(*self.towpath_words(url, more, options), *command, **how)
 
-    def towpath_words(self, url, more=""):
+    def towpath_words(self, url, more="", options=()):
         config = self.file("values.yaml", f'coderd:\n  proxy:\n    http: "{url}"\n    exempt: "{ORIGIN}"\n{more}')
-        return [TOWPATH, "run", "-c", config, "--"]
+        return [TOWPATH, "run", "-c", config, *options, "--"]
 
     def proxychains(self, scheme, port, *command, **how):
         """None where proxychains4 is not installed."""
@@ -101,6 +101,13 @@ def program(name):
     path = os.path.join(BUILD, "bench", name)
     if not os.access(path, os.X_OK):
         raise Skip(f"{path} is not built")
+    return path
+
+
+def go(name="goclient"):
+    path = os.path.join(BUILD, "programs", "go-static", name)
+    if not os.access(path, os.X_OK):
+        raise Skip("go is not installed")
     return path
 
 

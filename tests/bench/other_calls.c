@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,6 +42,23 @@ static void open_calls(void) {
 static void new_socket(void) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   check(fd >= 0 && close(fd) == 0);
+}
+
+static void unix_connect(void) {
+  static struct sockaddr_un to = {.sun_family = AF_UNIX};
+  static socklen_t size;
+  static int listener = -1;
+  if (listener == -1) {
+    size = sizeof(sa_family_t);  // the kernel chooses an abstract name
+    listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    check(bind(listener, (struct sockaddr*)&to, size) == 0 && listen(listener, 8) == 0);
+    size = sizeof to;
+    check(getsockname(listener, (struct sockaddr*)&to, &size) == 0);
+  }
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  check(connect(fd, (struct sockaddr*)&to, size) == 0);
+  close(accept(listener, NULL, NULL));
+  close(fd);
 }
 
 static void poll_call(void) {
@@ -87,6 +105,7 @@ int main(int argc, char** argv) {
   printf("stat_ns=%.0f\n", measure(stat_call));
   printf("open_ns=%.0f\n", measure(open_calls));
   printf("socket_ns=%.0f\n", measure(new_socket));
+  printf("unix_ns=%.0f\n", measure(unix_connect));
   printf("poll_ns=%.0f\n", measure(poll_call));
   printf("epoll_ns=%.0f\n", measure(epoll_calls));
   printf("errors=%ld\n", errors);

@@ -14,7 +14,8 @@ import test_programs
 from lab import dante, netns, proc, squid
 from lab.case import LabCase, main
 from lab.origin import Origin
-from lab.programs import PROGRAMS, path_of
+from lab.programs import path_of
+from lab.ssh import sshd
 from lab.tls import Authority, Front, Haproxy, Stunnel
 from test_programs import ORIGIN, USERS, name_of, rows
 
@@ -33,7 +34,7 @@ class ThroughTls(test_programs.Programs):
         cls.authority = Authority(cls.class_directory)
         netns.hosts(f"{PLACE} {PROXY}\n")
         cls.addClassCleanup(netns.hosts)
-        cls.proxy = cls.start(squid.Squid(cls.class_directory, {name_of(one): ORIGIN for one in PROGRAMS},
+        cls.proxy = cls.start(squid.Squid(cls.class_directory, {name_of(one): ORIGIN for one in cls.programs},
                                           test_programs.USERS))
         cls.before = cls.start(cls.front(cls.class_directory, cls.proxy,
                                          cls.authority.certificate("proxy", f"DNS:{PROXY}"), address=PLACE))
@@ -149,31 +150,14 @@ class Sessions(LabCase):
         self.assertIn("path=/s_client\n", self.both(*command).out)
         self.reached(443)
 
-    def sshd(self):
-        ssh, keygen = self.need("ssh"), self.need("ssh-keygen")
-        self.need("sshd")
-        for name in ("host", "mine"):
-            subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", os.path.join(self.directory, name)], check=True)
-        place = self.directory
-        options = [f"HostKey={place}/host", f"AuthorizedKeysFile={place}/mine.pub", "StrictModes=no", "UsePAM=no", "PidFile=none",
-                   "PermitRootLogin=yes", "PasswordAuthentication=no", f"ListenAddress={ORIGIN}:22", "Subsystem=sftp internal-sftp"]
-        line = " ".join(f"-o '{option}'" for option in options)
-        # The privilege separation directory is not there on every machine, and the machine's own must not be touched.
-        server = self.spawn("sshd", "unshare", "--mount", "sh", "-c",
-                            f"mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec /usr/sbin/sshd -D -e -f /dev/null {line}")
-        server.wait_listening(22)
-        common = ["-F", "/dev/null", "-i", f"{place}/mine", "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={place}/known",
-                  "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
-        return ssh, common
-
     def test_ssh(self):
-        ssh, common = self.sshd()
+        ssh, common = sshd(self, ORIGIN)
         result = self.both(ssh, *common, f"root@{NAME}", "echo over; cat", stdin="the tunnel")
         self.assertEqual(result.out, "over\nthe tunnel")
         self.reached(22)
 
     def test_scp(self):
-        _, common = self.sshd()
+        _, common = sshd(self, ORIGIN)
         os.mkdir(os.path.join(self.directory, "there"))
         source = self.file("here", "0123456789" * 100000)
         self.both(self.need("scp"), "-q", *common, source, f"root@{NAME}:{self.directory}/there/")

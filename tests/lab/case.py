@@ -21,8 +21,10 @@ BUILD = os.environ.get("TOWPATH_BUILD", os.path.join(_REPOSITORY, "build"))
 TOWPATH = os.path.join(BUILD, "bin", "towpath")
 PRELOAD = os.path.join(BUILD, "lib", "libtowpath.so")
 PROBES = os.path.join(BUILD, "probes")
+PROGRAMS = os.path.join(BUILD, "programs")
 REQUIRE_ALL = bool(os.environ.get("TOWPATH_REQUIRE_ALL"))  # scripts/test: nothing may be missing
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_COMPILERS = {"musl": "musl-gcc", "go-static": "go", "go-cgo": "go"}
 _scratch = None
 _failed = False
 
@@ -37,11 +39,26 @@ def probe(name, libc="glibc"):
     return path
 
 
+def program(name):
+    """Where one of tests/programs lies: program("go-static/goclient"). Missing is as for a probe."""
+    path = os.path.join(PROGRAMS, name)
+    kind = name.partition("/")[0]
+    if not os.access(path, os.X_OK):
+        if kind == "rust":
+            raise unittest.SkipTest("there is no Rust compiler here")  # scripts/setup does not install one
+        if kind in _COMPILERS and not REQUIRE_ALL and not shutil.which(_COMPILERS[kind]):
+            raise unittest.SkipTest(f"{_COMPILERS[kind]} is not installed")
+        raise AssertionError(f"{path} is not built")
+    return path
+
+
 class LabCase(unittest.TestCase):
     """`class_directory` lives as long as the class, `directory` as long as the test; `dns` is /etc/resolv.conf's."""
 
     records = {}       # what the name server of this machine knows: {"name": ["address"]}
     leaks_allowed = False
+    around = ()        # the command that starts every `towpath run` (lab/docker.py)
+    options = ()       # of every `towpath run`
 
     @classmethod
     def setUpClass(cls):
@@ -95,9 +112,13 @@ class LabCase(unittest.TestCase):
         """`towpath run -c values.yaml [options] -- command`: (code, out, err)."""
         if not os.access(TOWPATH, os.X_OK):
             self.fail(f"{TOWPATH} is not built")
-        config = config or self.config
-        line = [TOWPATH, "run", *(["-c", config] if config else []), *options, "--", *command]
+        line = self.line(*command, config=config, options=options)
         return proc.run("towpath", line, self.directory, self._env(env), cwd or self.directory, timeout, stdin)
+
+    def line(self, *command, config=None, options=()):
+        """The command line of `towpath run`."""
+        config = config or self.config
+        return [*self.around, TOWPATH, "run", *(["-c", config] if config else []), *self.options, *options, "--", *command]
 
     def tool(self, *arguments, env=None, timeout=20.0, stdin=b""):
         """Another command of towpath: `self.tool("explain", "--json", "name:443")`."""

@@ -1,6 +1,7 @@
-"""A program whose every call is a line of the test: the probe `calls`, under towpath or bare, glibc or musl.
+"""A program whose every call is a line of the test: the probe `calls`, under towpath or bare, glibc or musl, and linked
+statically against either.
 
-    m = Machine(self)                       # or Machine(self, bare=True), Machine(self, libc="musl")
+    m = Machine(self)                       # or Machine(self, bare=True), Machine(self, libc="musl"), "static", "static-musl"
     fd = m.open(nonblocking=True)
     m.connect(fd, ("192.0.2.7", 22))        # "EINPROGRESS"
     m.call("read", fd, bytearray(100))      # Called(result, error, buffers): any function by its name
@@ -17,7 +18,7 @@ import socket
 import struct
 
 from lab import netns
-from lab.case import PRELOAD, TOWPATH, probe
+from lab.case import PRELOAD, TOWPATH, probe, program
 from lab.proc import Process, scaled, wait_until
 
 Called = collections.namedtuple("Called", "result error buffers")
@@ -58,12 +59,11 @@ class Machine:
     """`preload`: by LD_PRELOAD alone, without `towpath run`. `before`: a command that runs the program (strace)."""
 
     def __init__(self, case, bare=False, libc="glibc", env=None, options=(), before=(), preload=False):
-        program = probe("calls", libc)
+        path = program("musl/calls" if libc == "static-musl" else "static/calls") if "static" in libc else probe("calls", libc)
         self._alone = preload
         if preload:
             env = {"LD_PRELOAD": PRELOAD, "TOWPATH_CONFIG": case.config, "TOWPATH_AGENT": TOWPATH, **(env or {})}
-        line = [*before, program] if bare or preload else [
-            TOWPATH, "run", "-c", case.config, *options, "--", *before, program]
+        line = [*before, path] if bare or preload else case.line(*before, path, options=options)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = case.use(Process("bare" if bare else "towpath", line, case.directory,

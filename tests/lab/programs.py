@@ -1,6 +1,6 @@
 """Clients in many languages that fetch one URL, for tests that want "every kind of program".
 
-`PROGRAMS` maps a name to a function (case, host, port, path) -> command. The command prints the origin's answer and
+`PROGRAMS` (libc's hooks reach them) and `UNHOOKED` (only a supervisor does) map a name to a function (case, host, port, path) -> command. The command prints the origin's answer and
 ends with 0, or with something else when it cannot. None of them is told about any proxy.
 """
 
@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 
-from lab.case import STANDARD_PATH
+from lab.case import STANDARD_PATH, program
 
 _REQUEST = "GET {path} HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n"
 
@@ -139,6 +139,30 @@ PROGRAMS = {
     "java blocking": _java("blocking"),
     "java nio": _java("nio"),
     "perl IO::Socket": _script("perl", "-e", _PERL),
+}
+
+
+def _go(kind, *before):
+    return lambda case, host, port, path: [*before, program(f"{kind}/goclient"), "get", f"http://{host}:{port}{path}"]
+
+
+def _sockets(libc, how):
+    return lambda case, host, port, path: [program(f"{libc}/sockets"), "get", how, host, str(port), path]
+
+
+def _busybox(case, host, port, path):
+    return [case.need("busybox"), "wget", "-q", "-O", "-", f"http://{host}:{port}{path}"]
+
+
+HOWS = ("blocking", "poll", "select", "epoll", "epoll-first", "fastopen")
+UNHOOKED = {
+    "go static": _go("go-static"),
+    "go cgo": _go("go-cgo"),
+    "go cgo by libc": _go("go-cgo", "env", "GODEBUG=netdns=cgo"),
+    **{f"glibc {how}": _sockets("static", how) for how in HOWS},
+    **{f"musl {how}": _sockets("musl", how) for how in HOWS},
+    "rust static-pie": lambda case, host, port, path: [program("rust/rust_get"), f"{host}:{port}", path],
+    "busybox wget": _busybox,
 }
 
 

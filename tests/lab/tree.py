@@ -9,7 +9,7 @@ import signal
 import subprocess
 
 from lab import netns, proc
-from lab.case import TOWPATH, LabCase
+from lab.case import LabCase
 
 AGENT = "towpath-agent"
 
@@ -105,10 +105,6 @@ class RunCase(LabCase):
             left = [f"{pid} {name(pid)} {stat(pid)}" for pid in netns.processes()]
             proc.kill(netns.processes())
             self.fail("still running: " + ", ".join(left))
-
-    def line(self, *command, options=()):
-        """The command line of `towpath run`."""
-        return [TOWPATH, "run", "-c", self.config, *options, "--", *command]
 
     def call(self, *command, options=(), env=None, setup=None, pass_fds=(), **streams):
         """Starts `towpath run -- command`: a Caller. stdin is /dev/null unless said otherwise."""

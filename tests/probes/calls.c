@@ -11,7 +11,6 @@
  *   ID symbol NAME          its address
  *
  * Answer: ID RESULT ERRNO [HEX of each buffer]... The conversation's end ends the program. */
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -22,6 +21,8 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "calls_by_name.h"
 
 enum { packet = 65536, most = 8 };
 typedef long (*function)(long, ...);
@@ -80,7 +81,7 @@ static size_t from_hex(const char* hex, unsigned char* to) {
 
 static void parse(struct job* job, char** rest) {
   const char* name = strtok_r(NULL, " ", rest);
-  *(void**)&job->what = dlsym(RTLD_DEFAULT, name);
+  *(void**)&job->what = by_name(name);
   if (job->what == NULL) {
     fprintf(stderr, "calls: no function %s\n", name);
     exit(2);
@@ -118,7 +119,7 @@ static void obey(char* line, int passed) {
   } else if (strcmp(command, "handled") == 0) {
     job->result = handled;
   } else if (strcmp(command, "symbol") == 0) {
-    job->result = (long)dlsym(RTLD_DEFAULT, strtok_r(NULL, " ", &rest));
+    job->result = (long)by_name(strtok_r(NULL, " ", &rest));
   } else if (strcmp(command, "fork") == 0) {
     job->result = fork();
     if (job->result == 0) {

@@ -1,0 +1,3 @@
+module towpath.invalid/tests
+
+go 1.19
