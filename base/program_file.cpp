@@ -51,12 +51,14 @@ bool has_go_section(int fd, const Elf64_Ehdr& head) noexcept {
 
 // The interpreter of a "#!" line, as the kernel cuts it out of the file's first bytes. False: there is none.
 bool script_interpreter(std::string_view line, char (&path)[4096]) noexcept {
-  line = line.substr(2, line.find('\n') - 2);
+  line.remove_prefix(2);
+  if (const auto end = line.find('\n'); end != line.npos) line.remove_suffix(line.size() - end);
   while (line.starts_with(' ') || line.starts_with('\t')) line.remove_prefix(1);
-  const std::string_view found = line.substr(0, line.find_first_of(std::string_view(" \t\r\0", 4)));
-  if (found.empty() || found.size() >= sizeof path) return false;
-  std::memcpy(path, found.data(), found.size());
-  path[found.size()] = '\0';
+  if (const auto end = line.find_first_of(std::string_view(" \t\r\0", 4)); end != line.npos)
+    line.remove_suffix(line.size() - end);
+  if (line.empty() || line.size() >= sizeof path) return false;
+  std::memcpy(path, line.data(), line.size());
+  path[line.size()] = '\0';
   return true;
 }
 

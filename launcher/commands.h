@@ -33,6 +33,8 @@ struct ExplainOptions {
 };
 
 int run_command(const RunOptions& options);
+// `towpath enter`: the words after it. Returns only when the program could not be executed.
+int enter_command(char** words);
 int check_command(const Common& options);
 int explain_command(const ExplainOptions& options);
 // `standalone`: the control socket's name that a preloaded library asked for; empty: print a random one and serve.

@@ -40,6 +40,7 @@ std::vector<std::string> take_command(const CLI::App& run, int& argc, char** arg
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "enter") return enter_command(argv + 2);
   occupy_standard_descriptors();
   CLI::App app{"Makes unmodified programs use the operator's proxies.", "towpath"};
   app.set_version_flag("--version", std::string("towpath ") + TOWPATH_VERSION);

@@ -8,6 +8,7 @@
 #include "preload/ask.h"
 #include "preload/real.h"
 #include "preload/standalone.h"
+#include "preload/supervised.h"
 #include "base/sys.h"
 
 namespace towpath {
@@ -65,6 +66,7 @@ bool inherited_stream() noexcept {
 __attribute__((constructor)) void start() noexcept {
   real();
   if (current_mode() == Mode::given && inherited_stream()) note_gated();
+  if (current_mode() != Mode::inert) supervise_go();
 }
 
 void forget_agent() noexcept {
@@ -122,6 +124,23 @@ bool agent_token(wire::Token& out) noexcept {
                                   token_high.load(std::memory_order_relaxed)};
   __builtin_memcpy(out.data(), halves, sizeof halves);
   return true;
+}
+
+std::size_t control_text(std::span<char, most_control_text> out) noexcept {
+  constexpr char digits[] = "0123456789abcdef";
+  AgentAddress agent;
+  wire::Token token;
+  if (current_mode() == Mode::standalone && page() == nullptr) return 0;
+  agent_address(agent);
+  if (!agent_token(token)) return 0;
+  std::size_t size = agent.name_size;
+  __builtin_memcpy(out.data(), agent.name, size);
+  out[size++] = ':';
+  for (const std::uint8_t byte : token) {
+    out[size++] = digits[byte >> 4];
+    out[size++] = digits[byte & 15];
+  }
+  return size;
 }
 
 void set_agent_token(const wire::Token& token) noexcept {

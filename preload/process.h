@@ -24,6 +24,10 @@ bool other_agent_address(AgentAddress& out) noexcept;
 // The right to ask; false while a standalone agent has not told it yet.
 bool agent_token(wire::Token& out) noexcept;
 void set_agent_token(const wire::Token& token) noexcept;
+// "CONTROL:TOKEN" as the environment variable has it, for a process that must be told; its size, 0 while no agent
+// answers.
+inline constexpr std::size_t most_control_text = wire::max_control_name + 1 + 32;
+std::size_t control_text(std::span<char, most_control_text> out) noexcept;
 // A standalone agent answers under our name: the one we know, or another than before (then what the old one published
 // is dead). False: it belongs to a user that we must not trust.
 bool recognise_agent(int connection, unsigned user) noexcept;

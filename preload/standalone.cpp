@@ -47,7 +47,7 @@ constexpr std::size_t that_configure = 7;  // an exempt list alone configures no
 constexpr std::string_view paths_among_them[] = {"TOWPATH_CONFIG",      "SSL_CERT_FILE",    "SSL_CLIENT_CERT_FILE",
                                                  "SSL_CLIENT_KEY_FILE", "TOWPATH_LOG_FILE", "TOWPATH_AGENT"};
 
-constexpr std::size_t longest_path = 4096;
+constexpr std::size_t longest_path = AgentPaths::longest;
 constinit char library_path[longest_path]{};
 constinit std::uint64_t configuration_hash = 0;
 constinit std::atomic<int> state{-1};  // -1 not looked yet, 0 no, 1 yes
@@ -98,6 +98,7 @@ std::uint64_t mix(std::uint64_t hash, std::string_view text) noexcept {
 }
 
 void note_own_path() noexcept {
+  if (library_path[0] != '\0') return;
   using Dladdr = int (*)(const void*, Dl_info*);
   const auto find = reinterpret_cast<Dladdr>(libc_symbol("dladdr"));
   Dl_info info{};
@@ -262,8 +263,40 @@ std::size_t rendezvous_name(std::span<char, wire::max_control_name> out, unsigne
   return static_cast<std::size_t>(at - out.data());
 }
 
+std::string_view own_path() noexcept {
+  note_own_path();
+  return library_path;
+}
+
+const char* const* saved_configuration() noexcept { return saved; }
+
+bool configures(std::string_view name) noexcept {
+  for (std::size_t i = 0; i < that_configure; ++i)
+    if (variables[i] == name) return true;
+  return false;
+}
+
+void agent_paths(AgentPaths& out) noexcept {
+  std::size_t count = 0;
+  const std::string_view given =
+      *saved_value("TOWPATH_AGENT") != '\0' ? saved_value("TOWPATH_AGENT") : environment("TOWPATH_AGENT");
+  note_own_path();
+  if (!given.empty()) {
+    out.list[count++] = given.data();
+  } else {
+    if (beside_library(out.beside, "towpath")) out.list[count++] = out.beside;
+    if (beside_library(out.near, "../bin/towpath")) out.list[count++] = out.near;
+    out.list[count++] = "/usr/local/bin/towpath";
+    out.list[count++] = "/usr/bin/towpath";
+  }
+  out.list[count] = nullptr;
+}
+
 void complain_once(std::string_view what, std::string_view why) noexcept {
-  if (complained.exchange(true, std::memory_order_relaxed)) return;
+  if (!complained.exchange(true, std::memory_order_relaxed)) complain(what, why);
+}
+
+void complain(std::string_view what, std::string_view why) noexcept {
   char line[512];
   std::size_t size = 0;
   for (const std::string_view part :
@@ -293,20 +326,9 @@ bool start_agent(std::string_view name) noexcept {
   if (last != 0 && now - last < 1000) return false;
   char copy[wire::max_control_name + 1] = {};
   std::memcpy(copy, name.data(), name.size());
-  char here[longest_path], near[longest_path];
-  const char* paths[5];
-  std::size_t count = 0;
-  const char* const given = saved_value("TOWPATH_AGENT");
-  if (*given != '\0') {
-    paths[count++] = given;
-  } else {
-    if (beside_library(here, "towpath")) paths[count++] = here;
-    if (beside_library(near, "../bin/towpath")) paths[count++] = near;
-    paths[count++] = "/usr/local/bin/towpath";
-    paths[count++] = "/usr/bin/towpath";
-  }
-  paths[count] = nullptr;
-  Launch launch{paths, copy, -1};
+  AgentPaths paths;
+  agent_paths(paths);
+  Launch launch{paths.list, copy, -1};
   const bool ok = saved_whole && run_agent(launch);
   failed_at.store(ok ? 0 : now_ms(), std::memory_order_relaxed);
   if (!ok)

@@ -18,7 +18,24 @@ std::size_t rendezvous_name(std::span<char, wire::max_control_name> out, unsigne
 // The program does not notice: no SIGCHLD, nothing for wait(-1), no descriptor.
 bool start_agent(std::string_view name) noexcept;
 
-// One line on standard error, the first time only: whatever fails after it fails for the same reason.
+// Where this library lies, as the loader found it; "" when that cannot be told.
+std::string_view own_path() noexcept;
+// The variables that this process's own agent is configured by, NAME=value, null at the end; for what it executes.
+const char* const* saved_configuration() noexcept;
+// Is `name` one of those that configure an agent at all?
+bool configures(std::string_view name) noexcept;
+
+// Where the towpath executable may be, in order, null at the end.
+struct AgentPaths {
+  static constexpr std::size_t longest = 4096;
+  char beside[longest], near[longest];
+  const char* list[5];
+};
+void agent_paths(AgentPaths& out) noexcept;
+
+// One line on standard error.
+void complain(std::string_view what, std::string_view why) noexcept;
+// The same, the first time only: whatever fails after it fails for the same reason.
 void complain_once(std::string_view what, std::string_view why) noexcept;
 
 }  // namespace towpath

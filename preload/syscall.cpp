@@ -47,6 +47,11 @@ TOWPATH_EXPORT long syscall(long number, ...) noexcept {
       case SYS_getsockopt:
         return ::getsockopt(fd, static_cast<int>(a[1]), static_cast<int>(a[2]), reinterpret_cast<void*>(a[3]),
                             reinterpret_cast<socklen_t*>(a[4]));
+      case SYS_execve:
+        return ::execve(reinterpret_cast<char*>(a[0]), reinterpret_cast<char**>(a[1]), reinterpret_cast<char**>(a[2]));
+      case SYS_execveat:
+        return ::execveat(fd, reinterpret_cast<char*>(a[1]), reinterpret_cast<char**>(a[2]),
+                          reinterpret_cast<char**>(a[3]), static_cast<int>(a[4]));
 #ifdef SYS_poll
       case SYS_poll: return ::poll(reinterpret_cast<pollfd*>(a[0]), static_cast<nfds_t>(a[1]), static_cast<int>(a[2]));
 #endif

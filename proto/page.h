@@ -76,7 +76,8 @@ struct Page {
   std::atomic<std::uint32_t> dns_doors;    // in use, the first ones of `doors`: 0 keeps the hooks out of the way
   std::atomic<std::uint32_t> dns_streams;  // ports of the name service over TCP, as in DnsDoor
   std::uint32_t udp_blocked;               // datagrams to anywhere but this host are a question to the agent
-  std::uint8_t unused[8];
+  std::uint32_t setuid_direct;             // programs that nothing of ours can follow may run
+  std::uint8_t unused[4];
   DnsDoor doors[page_dns_doors];
   PageEntry entries[page_entries];
   PageNotice notices[page_notices];

@@ -30,6 +30,10 @@ struct Entered {
 // is decided here.
 [[nodiscard]] Entered enter(int connection, const wire::Token& token, Flavour flavour) noexcept;
 
+// For a program that cannot be supervised and must not go around the proxy: no INET socket can be made from here on.
+// False: the kernel refuses that filter, too.
+[[nodiscard]] bool deny_network() noexcept;
+
 // Is this process supervised by the agent with that token already?
 [[nodiscard]] bool supervised(const wire::Token& token) noexcept;
 

@@ -1,0 +1,142 @@
+#include "preload/exec_environment.h"
+
+#include <cstring>
+
+#include <sys/mman.h>
+
+#include "base/sys.h"
+
+namespace towpath {
+
+namespace {
+
+constexpr std::string_view preload_variable = "LD_PRELOAD";
+
+// Is `path` one of the entries of a preload list?
+bool lists(std::string_view list, std::string_view path) noexcept {
+  while (!list.empty()) {
+    const auto end = list.find_first_of(" :");
+    std::string_view entry = list;
+    if (end != list.npos) entry.remove_suffix(list.size() - end);
+    if (entry == path) return true;
+    if (end == list.npos) return false;
+    list.remove_prefix(end + 1);
+  }
+  return false;
+}
+
+bool names(const char* entry, std::string_view name) noexcept {
+  const std::string_view text(entry);
+  return text.size() > name.size() && text.starts_with(name) && text[name.size()] == '=';
+}
+
+}  // namespace
+
+const char* value_in(char* const* environment, std::string_view name) noexcept {
+  for (; environment != nullptr && *environment != nullptr; ++environment)
+    if (names(*environment, name)) return *environment + name.size() + 1;
+  return nullptr;
+}
+
+ExecEnvironment::ExecEnvironment(char* const* given) noexcept : out_(given) {
+  static char* const nothing[] = {nullptr};
+  if (given == nullptr) out_ = given = nothing;
+  if (!active()) return;
+  std::size_t count = 0;
+  while (given[count] != nullptr) ++count;
+  const std::string_view library = own_path();
+  const char* const preload = value_in(given, preload_variable);
+  const bool has_library = library.empty() || (preload != nullptr && lists(preload, library));
+  bool has_agent = value_in(given, wire::control_variable) != nullptr;
+  AgentAddress agent;
+  agent_address(agent);
+  if (agent.standalone) {
+    has_agent = false;
+    for (std::size_t i = 0; i < count && !has_agent; ++i) {
+      std::string_view name(given[i]);
+      if (const auto end = name.find('='); end != name.npos && end + 1 < name.size()) {
+        name.remove_suffix(name.size() - end);
+        has_agent = configures(name);
+      }
+    }
+  }
+  if (has_library && has_agent) return;
+  copy(given, count);
+  if (own_ == nullptr) return;
+  changed_ = true;
+  if (!has_library) add_preload(given);
+  if (!has_agent) add_agent(given);
+}
+
+ExecEnvironment::~ExecEnvironment() {
+  if (mapped_ != 0) sys::call(SYS_munmap, own_, mapped_);
+}
+
+void ExecEnvironment::copy(char* const* given, std::size_t count) noexcept {
+  own_ = stack_;
+  if (count > most) {
+    mapped_ = (count + 32) * sizeof(char*);
+    const long at = sys::call(SYS_mmap, 0, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    own_ = at < 0 && at > -4096 ? nullptr : reinterpret_cast<char**>(at);
+    if (own_ == nullptr) mapped_ = 0;
+  }
+  out_ = own_;
+  if (own_ == nullptr) return;
+  for (std::size_t i = 0; i < count; ++i) own_[size_++] = given[i];
+  own_[size_] = nullptr;
+}
+
+void ExecEnvironment::add(char* variable) noexcept {
+  if (own_ == nullptr) {
+    char* const* given = out_;
+    std::size_t count = 0;
+    while (given[count] != nullptr) ++count;
+    copy(given, count);
+    if (own_ == nullptr) return;
+  }
+  own_[size_++] = variable;
+  own_[size_] = nullptr;
+}
+
+// In front of what the program wants to be preloaded.
+void ExecEnvironment::add_preload(char* const* given) noexcept {
+  const std::string_view library = own_path();
+  const char* const before = value_in(given, preload_variable);
+  const std::size_t rest = before != nullptr ? std::strlen(before) : 0;
+  if (preload_variable.size() + library.size() + rest + 3 > sizeof preload_) {
+    out_ = nullptr;  // fail closed: executed without the library it would go around the proxy
+    return;
+  }
+  char* at = preload_;
+  for (const std::string_view part :
+       {preload_variable, std::string_view("="), library, std::string_view(rest != 0 ? ":" : ""),
+        std::string_view(rest != 0 ? before : "")}) {
+    std::memcpy(at, part.data(), part.size());
+    at += part.size();
+  }
+  *at = '\0';
+  for (std::size_t i = 0; i < size_; ++i)
+    if (names(own_[i], preload_variable)) {
+      own_[i] = preload_;
+      return;
+    }
+  add(preload_);
+}
+
+void ExecEnvironment::add_agent(char* const*) noexcept {
+  AgentAddress agent;
+  agent_address(agent);
+  if (agent.standalone) {
+    for (const char* const* each = saved_configuration(); *each != nullptr; ++each) add(const_cast<char*>(*each));
+    return;
+  }
+  std::memcpy(control_, wire::control_variable.data(), wire::control_variable.size());
+  control_[wire::control_variable.size()] = '=';
+  char* const text = control_ + wire::control_variable.size() + 1;
+  const std::size_t size = control_text(std::span<char, most_control_text>(text, most_control_text));
+  text[size] = '\0';
+  if (size != 0) add(control_);
+  else out_ = nullptr;
+}
+
+}  // namespace towpath

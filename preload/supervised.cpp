@@ -1,0 +1,98 @@
+#include "preload/supervised.h"
+
+#include <cerrno>
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "preload/ask.h"
+#include "preload/process.h"
+#include "preload/standalone.h"
+
+namespace towpath {
+
+namespace {
+
+// With CAP_SYS_ADMIN a filter does not take a setuid program's privileges away.
+bool may_filter_privileged() noexcept {
+  __user_cap_header_struct head{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2]{};
+  return sys::call(SYS_capget, &head, data) == 0 &&
+         (data[CAP_SYS_ADMIN / 32].effective & 1u << CAP_SYS_ADMIN % 32) != 0;
+}
+
+// Our own executable: what it starts is its own business, as the agent's connections are.
+bool is_towpath(const ProgramFile& program) noexcept {
+  struct stat wanted {
+  }, own{};
+  if (sys::call(SYS_newfstatat, AT_FDCWD, program.path, &wanted, 0) != 0) return false;
+  AgentPaths paths;
+  agent_paths(paths);
+  for (const char* const* path = paths.list; *path != nullptr; ++path)
+    if (sys::call(SYS_newfstatat, AT_FDCWD, *path, &own, 0) == 0 && own.st_dev == wanted.st_dev &&
+        own.st_ino == wanted.st_ino)
+      return true;
+  return false;
+}
+
+// In a chroot the loader would not find it, warn, and go on without.
+bool library_is_visible() noexcept {
+  const std::string_view path = own_path();
+  return !path.empty() && sys::call(SYS_faccessat, AT_FDCWD, path.data(), R_OK) == 0;
+}
+
+}  // namespace
+
+bool is_supervised() noexcept {
+  wire::Token token;
+  return agent_token(token) && trap::supervised(token);
+}
+
+bool enter_supervision(std::string_view program, bool go) noexcept {
+  const Page* known = page();
+  Conversation talk;
+  wire::Token token;
+  if (known == nullptr || !talk.ok() || !agent_token(token)) {
+    complain(program, "its connections cannot be led through the proxy: no agent answers");
+    return false;
+  }
+  const trap::Entered entered = trap::enter(talk.fd(), token, {go, false, known->udp_blocked != 0});
+  if (entered.step == trap::Step::entered) return true;
+  complain(program, trap::explain(entered.step));
+  return false;
+}
+
+void supervise_go() noexcept {
+  const long fd = sys::call(SYS_openat, AT_FDCWD, "/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  ProgramFile self;
+  inspect_image(static_cast<int>(fd), self);
+  sys::call(SYS_close, fd);
+  if (!self.go || is_supervised()) return;
+  if (!enter_supervision("this Go program", true) && !trap::deny_network())
+    complain("this Go program",
+             "nothing keeps its connections from going around the proxy: the kernel refuses every filter");
+}
+
+ExecFate fate_of(const ProgramFile& program) noexcept {
+  const bool unknown = program.kind == ProgramFile::Kind::unknown;
+  const bool unreadable = program.kind == ProgramFile::Kind::unreadable;
+  if (unknown || (unreadable && program.error != EACCES))
+    return ExecFate::as_it_is;  // the kernel refuses it, or knows better
+  if (!program.privileged && program.preloadable() && library_is_visible()) return ExecFate::as_it_is;
+  if (program.kind == ProgramFile::Kind::dynamic && program.go && !program.privileged && library_is_visible())
+    return ExecFate::as_it_is;  // supervise_go()
+  if (is_supervised() || is_towpath(program)) return ExecFate::as_it_is;
+  if (!program.privileged || may_filter_privileged()) return ExecFate::filter;
+  const Page* known = page();
+  if (known != nullptr && known->setuid_direct != 0) return ExecFate::as_it_is;
+  complain(program.path,
+           "it is setuid, setgid or has file capabilities, so that its connections cannot be led through the "
+           "proxy: it is not executed (setuid: direct in the configuration lets such programs run)");
+  return ExecFate::refused;
+}
+
+}  // namespace towpath
