@@ -1,12 +1,13 @@
 # suite: quick
 """Go programs, static and with cgo: their event loop learns of a tunnel when it stands, and keeps its own deadlines."""
 
+import os
 import signal
 import socket
 import subprocess
 import threading
 
-from lab import docker, netns, proc, proxy
+from lab import docker, netns, proc, proxy, tree
 from lab.case import LabCase, main, program
 from lab.origin import RawOrigin
 from lab.proc import scaled, wait_until
@@ -51,6 +52,11 @@ class GoCase(LabCase):
         """A goclient that keeps running; its standard input is a pipe."""
         return self.use(proc.Process("goclient", self.line(self.client, *words), self.directory, self._env(None),
                                      self.directory, stdin=subprocess.PIPE))
+
+    @staticmethod
+    def program_of(run):
+        """The process that `towpath run` started."""
+        return wait_until(lambda: next((pid for pid in tree.children(run.pid) if tree.name(pid) == "goclient"), None), "goclient")
 
     def started(self, command, *words):
         """A goserver of the test, bare: what the client wants to reach."""
@@ -158,7 +164,7 @@ class Client(GoCase):
         self.proxy.answer = proxy.silence()
         client = self.start_go("dials", 20, f"{NAME}:7")
         self.wait_requests(20)
-        client.signal(signal.SIGKILL)
+        os.kill(self.program_of(client), signal.SIGKILL)
         client.wait()
         for one in self.proxy.connections:
             self.assertTrue(one.ended.wait(scaled(5)))
