@@ -1,12 +1,13 @@
 # suite: quick
 """Go programs, static and with cgo: their event loop learns of a tunnel when it stands, and keeps its own deadlines."""
 
+import os
 import signal
 import socket
 import subprocess
 import threading
 
-from lab import docker, netns, proc, proxy
+from lab import docker, netns, proc, proxy, tree
 from lab.case import LabCase, main, program
 from lab.origin import RawOrigin
 from lab.proc import scaled, wait_until
@@ -51,6 +52,11 @@ class GoCase(LabCase):
         """A goclient that keeps running; its standard input is a pipe."""
         return self.use(proc.Process("goclient", self.line(self.client, *words), self.directory, self._env(None),
                                      self.directory, stdin=subprocess.PIPE))
+
+    @staticmethod
+    def program_of(run):
+        """The process that `towpath run` started."""
+        return wait_until(lambda: next((pid for pid in tree.children(run.pid) if tree.name(pid) == "goclient"), None), "goclient")
 
     def started(self, command, *words):
         """A goserver of the test, bare: what the client wants to reach."""
@@ -103,7 +109,7 @@ class Client(GoCase):
 
     def test_timeouts_of_the_program(self):
         """The proxy is silent, or not even its connection is made; towpath itself would wait for a minute."""
-        self.hold()
+        self.proxy.answer = proxy.silence()
         lost = self.use(proxy.SynDrop())
         for url in (self.proxy.url, f"http://{lost.host}:{lost.port}"):
             with self.subTest(url=url):
@@ -114,13 +120,12 @@ class Client(GoCase):
         self.assertTrue(self.proxy.connections[0].ended.wait(scaled(5)), "the tunnel that nobody waits for is not closed")
 
     def test_cancelling(self):
-        self.hold()
+        self.proxy.answer = proxy.silence()
         client = self.start_go("cancel", f"{NAME}:7")
         self.wait_requests(1)
         client.popen.stdin.close()
         self.assertEqual(client.wait(), 1)
         self.assertEqual(fields(client.out)["error"], "canceled")
-        self.gate.set()
         self.assertTrue(self.proxy.connections[0].ended.wait(scaled(5)))
 
     def test_http_2_over_tls_to_the_origin(self):
@@ -156,10 +161,10 @@ class Client(GoCase):
         self.assertEqual(client.wait(), 0)
 
     def test_killed_while_it_dials(self):
-        self.hold()
+        self.proxy.answer = proxy.silence()
         client = self.start_go("dials", 20, f"{NAME}:7")
         self.wait_requests(20)
-        client.signal(signal.SIGKILL)
+        os.kill(self.program_of(client), signal.SIGKILL)
         client.wait()
         for one in self.proxy.connections:
             self.assertTrue(one.ended.wait(scaled(5)))
