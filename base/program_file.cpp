@@ -78,7 +78,8 @@ void inspect_image(int fd, ProgramFile& out) noexcept {
   out.go = false;
   Elf64_Ehdr head{};
   if (!read_at(fd, 0, &head, EI_NIDENT) || std::memcmp(head.e_ident, ELFMAG, SELFMAG) != 0) return;
-  if (!read_at(fd, 0, &head, sizeof head) || head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_machine != own_machine) {
+  if (!read_at(fd, 0, &head, sizeof head)) return;
+  if (head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_machine != own_machine) {
     out.kind = ProgramFile::Kind::foreign;
     return;
   }

@@ -33,8 +33,9 @@ long install(const Flavour& flavour) noexcept {
   const std::size_t size = build(code, flavour);
   const sock_fprog program{static_cast<unsigned short>(size), code};
   const unsigned long listener = SECCOMP_FILTER_FLAG_NEW_LISTENER;
-  // Else signals (Go sends itself many) would restart calls that the agent is about to answer.
-  unsigned long flags = listener | wait_killable_recv;
+  // Go preempts its threads by signals, each of which would restart a call that the agent is about to answer. Other
+  // programs' signals end a connect that is held, as they end any other.
+  unsigned long flags = flavour.go ? listener | wait_killable_recv : listener;
   long result = sys::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
   if (result == -EINVAL && flags != listener) {
     flags = listener;
