@@ -180,7 +180,7 @@ void Supervisor::connect_stream(const Notice& notice, Target socket, const Endpo
   }
   if (nonblocking && tasks_.is_go(process)) {
     notice.fail(EINPROGRESS);
-    gated_.emplace(ask.cookie, process);
+    gated_.insert(ask.cookie);
     watch_time();
     return ruling.attempt->start(nullptr);
   }
