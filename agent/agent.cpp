@@ -82,7 +82,8 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
       names_(std::move(names), lookup_),
       dns_(loop, policy_, names_, lookup_, page_, log_),
       datagrams_(policy_, names_, dns_, page_, log_),
-      door_(loop) {
+      door_(loop),
+      plain_(*this, log_) {
   const auto any = names_.synthetic_prefix_v6();
   page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);
   page_.set_udp_blocked(policy_->udp == UdpMode::block && policy_->any_proxy());
@@ -115,13 +116,14 @@ Agent::~Agent() {
 
 bool Agent::any_asker_alive() {
   std::erase_if(askers_, [](pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; });
-  return !askers_.empty() || !relays_.empty();
+  return !askers_.empty() || !relays_.empty() || plain_.any_relay();
 }
 
 void Agent::sweep() {
   ended_conversations_.clear();
   ended_attempts_.clear();
   ended_relays_.clear();
+  plain_.sweep();
 }
 
 void Agent::accept() {
@@ -387,7 +389,7 @@ TlsClient* Agent::tls(std::string& why) {
   return tls_.get();
 }
 
-void Agent::on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls) {
+void Agent::on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) {
   auto relay =
       std::make_unique<Relay>(sockets_, std::move(program), std::move(proxy), std::move(tls), [this](Relay& ended) {
         const auto at = relays_.find(&ended);
@@ -397,7 +399,7 @@ void Agent::on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChanne
       });
   Relay* const at = relay.get();
   relays_.emplace(at, std::move(relay));
-  at->start();
+  at->start(first);
 }
 
 Endpoint Agent::closed_port(int domain, bool v6_only) {

@@ -17,6 +17,7 @@
 #include "agent/log.h"
 #include "agent/names.h"
 #include "agent/page_writer.h"
+#include "agent/plain_relays.h"
 #include "agent/relay.h"
 
 namespace towpath {
@@ -49,7 +50,8 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   Lookup& lookup() override { return lookup_; }
   RelayDoor& door() override { return door_; }
   TlsClient* tls(std::string& why) override;
-  void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls) override;
+  void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) override;
+  PlainRelays& plain() override { return plain_; }
   void on_proxy_found(const std::vector<Endpoint>& endpoints) override;
   void on_verdict(Attempt& attempt, SocketState state, const Error& error) override;
   void on_let_go(const Attempt& attempt) override { page_.let_go(attempt.order().ask.cookie); }
@@ -108,6 +110,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   std::vector<std::unique_ptr<Attempt>> ended_attempts_;
   std::unordered_map<Relay*, std::unique_ptr<Relay>> relays_;
   std::vector<std::unique_ptr<Relay>> ended_relays_;
+  PlainRelays plain_;
 };
 
 }  // namespace towpath

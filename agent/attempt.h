@@ -5,6 +5,7 @@
 //   elsewhere    the asker dials for us, because connect cannot be started on its blocking socket without blocking
 //   securing     the TLS handshake with an https:// proxy
 //   handshaking  bytes of the proxy's protocol on the carrier; never one byte of the tunnel
+//   (a refusal of port 80 may lead back to dialling, for the way in absolute form: no handshake then)
 //   joining      the program's socket is connecting to the relay (only for a carrier of our own)
 //   over         the verdict is published; only the host may touch it, to free it
 //
@@ -24,6 +25,7 @@
 
 #include "agent/conversation.h"
 #include "agent/deferred.h"
+#include "agent/relay.h"
 #include "agent/relay_door.h"
 #include "agent/socket_watch.h"
 #include "agent/tls.h"
@@ -37,6 +39,7 @@
 namespace towpath {
 
 class Attempt;
+class PlainRelays;
 
 // What an attempt needs of the agent.
 class AttemptHost {
@@ -47,7 +50,8 @@ class AttemptHost {
   virtual RelayDoor& door() = 0;
   // Null with the reason when the TLS settings cannot be used.
   virtual TlsClient* tls(std::string& why) = 0;
-  virtual void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls) = 0;
+  virtual void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) = 0;
+  virtual PlainRelays& plain() = 0;
   // Addresses of a proxy: connecting to them at its port is always direct.
   virtual void on_proxy_found(const std::vector<Endpoint>& endpoints) = 0;
   virtual void on_verdict(Attempt& attempt, SocketState state, const Error& error) = 0;
@@ -109,6 +113,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   void joined(UniqueFd program_end);
   void stop_watching();
   [[nodiscard]] bool needs_relay() const;
+  [[nodiscard]] bool ask_in_absolute_form();
   [[nodiscard]] int carrier() const noexcept { return own_ ? own_.get() : order_.socket.get(); }
   Io carrier_send(std::span<const std::byte> bytes, std::size_t& moved);
   Io carrier_peek(std::span<std::byte> into, std::size_t& moved);
@@ -120,6 +125,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   void wait_for(std::uint32_t events);
   void finish(SocketState state, const Error& error);
   void fail(const Error& error);
+  void leave_the_proxy();
   void take_off_the_proxy();
   int begin_connect(const Endpoint& to);
   int begin_own_connect(const Endpoint& to);
@@ -137,6 +143,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   Error last_;              // of the last candidate that failed
   bool dial_said_ = false;  // the asker was told to dial, and has not said how it went
   bool relayed_ = false;
+  bool absolute_ = false;  // relayed, and the proxy is asked per request: no tunnel
   UniqueFd own_;  // the carrier of a relayed attempt
   std::unique_ptr<TlsChannel> tls_;
   std::uint32_t tls_wants_ = 0;  // what the TLS session waits for, whichever way the bytes go

@@ -40,6 +40,8 @@ class HttpMessages {
   // Between two messages, and nothing of the next one has come.
   [[nodiscard]] bool idle() const noexcept { return state_ == State::head && text_.empty(); }
   [[nodiscard]] HttpFlaw flaw() const noexcept { return flaw_; }
+  // Of the head (or trailers) that was given last, as it came; holds until the next call.
+  [[nodiscard]] const std::string& text() const noexcept { return text_; }
 
  private:
   enum class State : std::uint8_t { head, decision, body, flawed };
