@@ -5,6 +5,7 @@ with and through tinyproxy. The bare twins of the first rows are test_programs.B
 import os
 import shutil
 import subprocess
+import tempfile
 import unittest
 
 import test_programs
@@ -53,7 +54,7 @@ def _java(mode):
 def _apt(case, host, port, path):
     """Updates from a flat repository, and prints the description of its only package."""
     apt, cache = case.need("apt-get"), case.need("apt-cache")
-    place = os.path.join(case.directory, "apt")
+    place = tempfile.mkdtemp(prefix="apt-", dir=case.directory)
     for folder in ("lists/partial", "cache/archives/partial", "etc/preferences.d"):
         os.makedirs(os.path.join(place, folder))
     for name, text in (("sources.list", f"deb [trusted=yes] http://{host}:{port}/apt ./\n"), ("status", "")):
