@@ -303,22 +303,6 @@ void Attempt::drive(Machine& machine) {
   }
 }
 
-// The proxy refuses to tunnel port 80: the same connect() goes on, with another connection to where it was reached.
-bool Attempt::ask_in_absolute_form() {
-  if (std::holds_alternative<Socks5Client>(machine_) ||
-      !host_.plain().on_refusal(*order_.policy, *order_.proxy, order_.ask.target.port, status()))
-    return false;
-  stop_watching();
-  if (!relayed_) leave_the_proxy();
-  tls_.reset();
-  own_.reset();
-  machine_.emplace<std::monostate>();
-  absolute_ = relayed_ = true;
-  candidates_ = {dialled_};
-  next_ = 0;
-  return true;
-}
-
 // The tunnel stands on our own socket: the program's is connected to the relay, and to nothing else.
 void Attempt::join() {
   stop_watching();
@@ -353,9 +337,7 @@ void Attempt::joined(UniqueFd program_end) {
   if (waiting_ != nullptr) begin_connect(host_.door().address(order_.ask.domain, order_.ask.v6_only));
   const int at_once = 1;
   setsockopt(program_end.get(), IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
-  if (absolute_)
-    host_.plain().relay({order_.policy, order_.proxy, dialled_, order_.name, order_.ask.target, order_.asker,
-                         std::move(program_end), std::move(own_), std::move(tls_)});
+  if (absolute_) relay_in_absolute_form(std::move(program_end));
   else host_.on_relay(std::move(program_end), std::move(own_), std::move(tls_), {});
   finish(SocketState::open, {});
 }
@@ -419,7 +401,7 @@ void Attempt::leave_the_proxy() {
 // off the proxy first, then a native failure on a port where nobody listens (tests/platform/refused_socket.c).
 void Attempt::take_off_the_proxy() {
   leave_the_proxy();
-  if (waiting_ != nullptr) return;          // the caller gets the errno itself, and a socket that can connect again
+  if (waiting_ != nullptr) return;  // the caller gets the errno itself, and a socket that can connect again
   const Endpoint closed = host_.closed_port(order_.ask.domain, order_.ask.v6_only);
   if (closed.address) begin_connect(closed);
 }

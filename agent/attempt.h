@@ -114,6 +114,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   void stop_watching();
   [[nodiscard]] bool needs_relay() const;
   [[nodiscard]] bool ask_in_absolute_form();
+  void relay_in_absolute_form(UniqueFd program_end);
   [[nodiscard]] int carrier() const noexcept { return own_ ? own_.get() : order_.socket.get(); }
   Io carrier_send(std::span<const std::byte> bytes, std::size_t& moved);
   Io carrier_peek(std::span<std::byte> into, std::size_t& moved);
@@ -144,7 +145,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   bool dial_said_ = false;  // the asker was told to dial, and has not said how it went
   bool relayed_ = false;
   bool absolute_ = false;  // relayed, and the proxy is asked per request: no tunnel
-  UniqueFd own_;  // the carrier of a relayed attempt
+  UniqueFd own_;           // the carrier of a relayed attempt
   std::unique_ptr<TlsChannel> tls_;
   std::uint32_t tls_wants_ = 0;  // what the TLS session waits for, whichever way the bytes go
   RelayDoor::Ticket at_door_ = 0;

@@ -13,23 +13,13 @@ constexpr std::size_t room = 64 * 1024;
 constexpr int most_rounds = 32;  // per wake-up, so that one busy connection does not starve the loop
 
 constexpr std::string_view not_http_hint =
-    "the proxy tunnels no port 80, so only HTTP/1 gets through there: add the host to exempt, or allow CONNECT to port 80 "
+    "the proxy tunnels no port 80, so only HTTP/1 gets through there: add the host to exempt, or allow CONNECT to port "
+    "80 "
     "at the proxy";
-
-constexpr const char* upgrade_reason = "the proxy tunnels no port 80, so Upgrade was taken out of the request";
-constexpr std::string_view upgrade_hint = "use https or wss, or allow CONNECT to port 80 at the proxy";
-constexpr const char* tunnel_reason =
-    "CONNECT through the destination needs a tunnel to its port 80, which the proxy refuses";
-
-const ProxyLogin* login_of(const ProxyUrl& proxy, ProxyLogin& login) {
-  if (!proxy.credentials) return nullptr;
-  login = {proxy.credentials->user, proxy.credentials->password};
-  return &login;
-}
 
 PlainEdit edit_for(const HttpRelay::Order& order) {
   ProxyLogin login;
-  return PlainEdit({order.name, order.target.address, order.target.port}, login_of(*order.proxy, login));
+  return PlainEdit({order.name, order.target.address, order.target.port}, HttpRelay::login_of(*order.proxy, login));
 }
 
 }  // namespace
@@ -174,8 +164,10 @@ bool HttpRelay::digest_requests() {
 
 // The program's stream cannot be followed any more. Answers to what came before are still its own.
 void HttpRelay::give_up() {
-  if (state_ == State::asking && !to_program_.empty()) begin_closing();
-  else end(true);
+  const bool answered = state_ == State::asking ? !to_program_.empty() : answer_done_;
+  if (!answered) return end(true);
+  link_.abort();
+  begin_closing();
 }
 
 void HttpRelay::on_request(const HttpHead& head) {
@@ -185,12 +177,11 @@ void HttpRelay::on_request(const HttpHead& head) {
     case PlainEdit::Way::forward: break;
     case PlainEdit::Way::upgrade:
       if (host_.may_tunnel(*this)) return begin_tunnel();
-      trouble("plain_http_upgrade", upgrade_reason, upgrade_hint);
+      no_upgrade();
       break;
     case PlainEdit::Way::tunnel:
       if (host_.may_tunnel(*this)) return begin_tunnel();
-      trouble("plain_http_refused", tunnel_reason, "allow CONNECT to port 80 at the proxy");
-      return give_up();
+      return no_tunnel();
     case PlainEdit::Way::refuse:
       trouble("plain_http_refused", "the request is for another place than the program connected to", not_http_hint);
       return give_up();
@@ -339,7 +330,7 @@ void HttpRelay::begin_closing() {
   state_ = State::closing;
   link_.drop();
   from_program_ = to_link_ = from_link_ = {};
-  set_deadline();
+  deadline_.reset();
 }
 
 bool HttpRelay::write_program() {
@@ -348,6 +339,7 @@ bool HttpRelay::write_program() {
     said_fin_ = true;
     shutdown(order_.program.get(), SHUT_WR);
     if (program_ended_) end(false);
+    else set_deadline();  // not before: a program that reads slowly must get all of it
     return false;
   }
   const std::string_view bytes = to_program_.view();
@@ -358,67 +350,6 @@ bool HttpRelay::write_program() {
   }
   to_program_.take(static_cast<std::size_t>(put));
   return true;
-}
-
-void HttpRelay::begin_tunnel() {
-  held_ = requests_.text();
-  // A connection that has carried nothing can carry CONNECT.
-  if (answer_begun_ || !from_link_.empty()) link_.drop();
-  ProxyLogin login;
-  connect_ = std::make_unique<HttpConnectClient>(
-      TargetView{order_.name, order_.target.address, order_.target.port}, login_of(*order_.proxy, login));
-  state_ = State::tunnelling;
-  open_link();
-  if (state_ == State::tunnelling) set_deadline();
-}
-
-bool HttpRelay::drive_tunnel() {
-  if (connect_->want() == Want::send && link_.state() == ProxyLink::State::up) {
-    const auto bytes = connect_->to_send();
-    std::size_t moved = 0;
-    const auto io = link_.write({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, moved);
-    if (io == ProxyLink::Io::failed || io == ProxyLink::Io::ended) on_link_end(true);
-    else if (io == ProxyLink::Io::moved) connect_->sent(moved);
-    if (io == ProxyLink::Io::would_block) return false;
-    return true;
-  }
-  if (connect_->want() == Want::receive) {
-    const std::string_view seen = from_link_.view();
-    if (seen.empty()) return false;
-    const Fed fed = connect_->feed(std::as_bytes(std::span(seen)));
-    from_link_.take(fed.consumed);
-  }
-  if (connect_->want() != Want::finished && connect_->want() != Want::failed) return false;
-  tunnel_over(connect_->want() == Want::finished);
-  return state_ != State::over;
-}
-
-void HttpRelay::tunnel_over(bool granted) {
-  deadline_.reset();
-  const std::uint16_t status = connect_->status();
-  if (granted || status == 403 || status == 405) host_.on_tunnel(*this, granted);
-  if (granted) {
-    std::string up = std::move(held_);
-    up.append(from_program_.view());
-    std::string down(from_link_.view());
-    UniqueFd link;
-    std::unique_ptr<TlsChannel> tls;
-    link_.release(link, tls);
-    if (std::exchange(program_watched_, false)) host_.relay_sockets().drop(order_.program.get(), this);
-    host_.on_raw(std::move(order_.program), std::move(link), std::move(tls), {std::move(up), std::move(down)});
-    return end(false);
-  }
-  connect_.reset();
-  link_.drop();
-  from_link_ = {};
-  HttpHead head;
-  const std::string text = std::move(held_);
-  if (head.parse(HttpKind::request, text) != HttpFlaw::none || edit_.way_of(head) != PlainEdit::Way::upgrade) {
-    trouble("plain_http_refused", tunnel_reason, "allow CONNECT to port 80 at the proxy");
-    return end(true);
-  }
-  trouble("plain_http_upgrade", upgrade_reason, upgrade_hint);
-  forward(head);
 }
 
 void HttpRelay::rearm(bool again) {

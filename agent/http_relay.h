@@ -11,8 +11,8 @@
 //              takes the answer from it
 //   over       only the host may touch it, to free it
 //
-// Each of the four buffers is filled only up to its limit, and read from a socket only when there is room: back-pressure
-// is TCP's own.
+// Each of the four buffers is filled only up to its limit, and read from a socket only when there is room:
+// back-pressure is TCP's own.
 #pragma once
 
 #include <functional>
@@ -66,6 +66,8 @@ class HttpRelay final : public SocketWatch::Watched, public ProxyLink::Owner {
   void start();
 
   [[nodiscard]] const Order& order() const noexcept { return order_; }
+  // Null when the proxy has no credentials; borrows from `proxy`.
+  static const ProxyLogin* login_of(const ProxyUrl& proxy, ProxyLogin& login);
 
   void on_socket_ready(std::uint32_t) override { pump(); }
   void on_link() override;
@@ -101,6 +103,8 @@ class HttpRelay final : public SocketWatch::Watched, public ProxyLink::Owner {
   void begin_tunnel();
   bool drive_tunnel();
   void tunnel_over(bool granted);
+  void no_upgrade();
+  void no_tunnel();
   void begin_closing();
   void set_deadline();
   void on_deadline();

@@ -40,7 +40,7 @@ class PlainEdit {
   [[nodiscard]] std::string_view authority_for(const HttpHead& request) const;
   [[nodiscard]] bool own(std::string_view authority) const;
 
-  std::string authority_;      // as it stands in a URL; without a port, which is 80
+  std::string authority_;  // as it stands in a URL; without a port, which is 80
   bool named_;
   std::string authorization_;  // the whole field, or empty
 };

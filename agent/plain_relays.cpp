@@ -78,11 +78,11 @@ void PlainRelays::on_raw(UniqueFd program, UniqueFd link, std::unique_ptr<TlsCha
 }
 
 void PlainRelays::on_trouble(const HttpRelay& relay, std::string_view event, const std::string& reason,
-                           std::string_view hint) {
+                             std::string_view hint) {
   const HttpRelay::Order& order = relay.order();
   char buffer[Endpoint::text_size];
-  const std::string target =
-      order.name.empty() ? std::string(order.target.format(buffer)) : order.name + ":" + std::to_string(order.target.port);
+  const std::string target = order.name.empty() ? std::string(order.target.format(buffer))
+                                                : order.name + ":" + std::to_string(order.target.port);
   if (event == "plain_http_host" || event == "plain_http_upgrade") {
     if (told_.size() >= most_told) told_.clear();
     if (!told_.insert(std::string(event) + " " + target).second) return;
