@@ -276,9 +276,10 @@ TEST_CASE("load: what has no effect in this version is said") {
   CHECK(load_yaml("proxy: {http: a, setuid: direct}").has("proxy.setuid: " + none));
   for (const char* one : {"strip: true", "ports: [80]", "headerTimeout: 1s", "headers: [A]", "trustedOrigins: '::1'"})
     CHECK(load_yaml("reverseProxy: {" + std::string(one) + "}").has("reverseProxy: " + none));
-  CHECK(load_yaml(
-            "proxy: {http: a, plainHttp: connect, setuid: refuse}\nreverseProxy: {headers: [], ports: all, strip: false}")
-            .texts.empty());
+  CHECK(
+      load_yaml(
+          "proxy: {http: a, plainHttp: connect, setuid: refuse}\nreverseProxy: {headers: [], ports: all, strip: false}")
+          .texts.empty());
   CHECK(load_yaml("proxy: {https: a}").has("proxy.https: connections to port 80 go direct"));
   CHECK(load_yaml("proxy: {https: a, ports: [443]}").texts.empty());
   CHECK(load_yaml("proxy: {https: a, all: b}").texts.empty());
