@@ -8,51 +8,34 @@ namespace {
 
 constexpr std::uint16_t plain_port = 80;
 
-std::string key_of(const ProxyUrl& proxy) {
-  return proxy.display() + " " + (proxy.credentials ? proxy.credentials->user : std::string());
-}
-
 bool refuses_the_port(std::uint16_t status) { return status == 403 || status == 405; }
 
 }  // namespace
 
-const PlainRelays::Answer* PlainRelays::known(const ProxyUrl& proxy) {
-  const auto at = answers_.find(key_of(proxy));
-  if (at == answers_.end()) return nullptr;
-  if (uv_now(host_.loop()) < at->second.until_ms) return &at->second;
-  answers_.erase(at);
-  return nullptr;
-}
-
-void PlainRelays::remember(const ProxyUrl& proxy, bool granted) {
-  answers_[key_of(proxy)] = {granted, uv_now(host_.loop()) + remembered_ms};
-}
+PlainMemory::Answer PlainRelays::known(const ProxyUrl& proxy) { return memory_.of(proxy, uv_now(host_.loop())); }
 
 bool PlainRelays::absolute_at_once(const Policy& policy, const ProxyUrl& proxy, std::uint16_t port) {
   if (port != plain_port || proxy.scheme == ProxyScheme::socks5 || policy.plain_http == PlainHttp::connect)
     return false;
   if (policy.plain_http == PlainHttp::absolute) return true;
-  const Answer* const answer = known(proxy);
-  return answer != nullptr && !answer->granted;
+  return known(proxy) == PlainMemory::Answer::refused;
 }
 
 bool PlainRelays::on_refusal(const Policy& policy, const ProxyUrl& proxy, std::uint16_t port, std::uint16_t status) {
   if (port != plain_port || proxy.scheme == ProxyScheme::socks5 || policy.plain_http != PlainHttp::automatic ||
       !refuses_the_port(status))
     return false;
-  const Answer* const answer = known(proxy);
-  if (answer != nullptr && answer->granted) return true;
-  if (answer == nullptr)
+  if (known(proxy) == PlainMemory::Answer::unknown)
     LogLine(log_, Level::info, "plain_http")
         .add("via", proxy.display())
         .add("reason", "the proxy refuses CONNECT to port 80 (status " + std::to_string(status) +
                            "): requests go to it in absolute form");
-  remember(proxy, false);
+  memory_.refused(proxy, uv_now(host_.loop()));
   return true;
 }
 
 void PlainRelays::on_grant(const ProxyUrl& proxy, std::uint16_t port) {
-  if (port == plain_port && proxy.scheme != ProxyScheme::socks5) remember(proxy, true);
+  if (port == plain_port && proxy.scheme != ProxyScheme::socks5) memory_.granted(proxy, uv_now(host_.loop()));
 }
 
 void PlainRelays::relay(HttpRelay::Order order) {
@@ -67,11 +50,13 @@ SocketWatch& PlainRelays::relay_sockets() { return host_.sockets(); }
 TlsClient* PlainRelays::relay_tls(std::string& why) { return host_.tls(why); }
 
 bool PlainRelays::may_tunnel(const HttpRelay& relay) {
-  const Answer* const answer = known(*relay.order().proxy);
-  return answer == nullptr || answer->granted;
+  return known(*relay.order().proxy) != PlainMemory::Answer::refused;
 }
 
-void PlainRelays::on_tunnel(const HttpRelay& relay, bool granted) { remember(*relay.order().proxy, granted); }
+void PlainRelays::on_tunnel(const HttpRelay& relay, bool granted) {
+  if (granted) memory_.granted(*relay.order().proxy, uv_now(host_.loop()));
+  else memory_.refused(*relay.order().proxy, uv_now(host_.loop()));
+}
 
 void PlainRelays::on_raw(UniqueFd program, UniqueFd link, std::unique_ptr<TlsChannel> tls, Relay::First first) {
   host_.on_relay(std::move(program), std::move(link), std::move(tls), std::move(first));

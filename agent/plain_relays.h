@@ -1,8 +1,6 @@
 // Port 80 through proxies that tunnel only 443: which proxies those are, and the relays that ask them in absolute form.
 //
-// A refusal of CONNECT (403, 405) is remembered per proxy for ten minutes, so that an operator who changes the proxy's
-// rules need not restart anything. A proxy that has granted one lately refuses the destination, not the port: that is
-// not remembered, and only this connect goes the other way.
+// A refusal of CONNECT (403, 405) makes the connect go the other way; agent/plain_memory says what is remembered of it.
 #pragma once
 
 #include <memory>
@@ -13,6 +11,7 @@
 
 #include "agent/http_relay.h"
 #include "agent/log.h"
+#include "agent/plain_memory.h"
 
 namespace towpath {
 
@@ -20,8 +19,6 @@ class AttemptHost;
 
 class PlainRelays final : public HttpRelay::Host {
  public:
-  static constexpr std::uint64_t remembered_ms = 10 * 60 * 1000;
-
   // Borrows both. `host` is not used before the first connect.
   PlainRelays(AttemptHost& host, const Log& log) : host_(host), log_(log) {}
 
@@ -37,10 +34,6 @@ class PlainRelays final : public HttpRelay::Host {
   void sweep() { ended_.clear(); }
 
  private:
-  struct Answer {
-    bool granted;
-    std::uint64_t until_ms;
-  };
   static constexpr std::size_t most_told = 256;
 
   uv_loop_t* relay_loop() override;
@@ -53,13 +46,12 @@ class PlainRelays final : public HttpRelay::Host {
   void on_raw(UniqueFd program, UniqueFd link, std::unique_ptr<TlsChannel> tls, Relay::First first) override;
   void on_relay_over(HttpRelay& relay) override;
 
-  [[nodiscard]] const Answer* known(const ProxyUrl& proxy);
-  void remember(const ProxyUrl& proxy, bool granted);
+  [[nodiscard]] PlainMemory::Answer known(const ProxyUrl& proxy);
 
   AttemptHost& host_;
   const Log& log_;
-  std::unordered_map<std::string, Answer> answers_;  // as many as the policy has proxies
-  std::set<std::string> told_;                       // what would be the same line for every connection
+  PlainMemory memory_;
+  std::set<std::string> told_;  // what would be the same line for every connection
   std::unordered_map<HttpRelay*, std::unique_ptr<HttpRelay>> relays_;
   std::vector<std::unique_ptr<HttpRelay>> ended_;
 };

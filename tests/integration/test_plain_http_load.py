@@ -10,7 +10,7 @@ import threading
 import unittest
 
 from lab import proc, squid, tinyproxy
-from lab.absolute import AbsoluteProxy
+from lab.absolute import AbsoluteProxy, ok
 from lab.case import TOWPATH, LabCase, main
 from lab.client import client
 from lab.tls import Authority, Haproxy
@@ -190,6 +190,16 @@ while select.select([], [s], [], 1)[1]:
 print("sent=%d" % sent, flush=True)
 """
 
+_PIPELINED = r"""
+import select, socket, sys
+s = socket.create_connection((sys.argv[1], 80))
+s.setblocking(False)
+sent, piece = 0, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2000
+while select.select([], [s], [], 1)[1]:
+    sent += s.send(piece[sent % 27:])
+print("sent=%d" % sent, flush=True)
+"""
+
 _MANY = r"""
 import asyncio, sys
 async def one(number):
@@ -244,6 +254,16 @@ class Bounds(LabCase):
         program = self.spawn("program", TOWPATH, "run", "-c", self.config, "--", "/usr/bin/python3", "-c", _STUFFED, NAME)
         sent = int(program.wait_line(r"sent=(\d+)", 60).group(1))
         self.assertLess(sent, 40 << 20)
+
+    def test_a_program_that_only_asks(self):
+        proxy = self.use(AbsoluteProxy(lambda connection, head, body: ok(b"x" * 100000)))
+        self.proxy_values(proxy.url)
+        program = self.spawn("program", TOWPATH, "run", "-c", self.config, "--", "/usr/bin/python3", "-c",
+                             _PIPELINED + "import signal; signal.pause()\n", NAME)
+        sent = int(program.wait_line(r"sent=(\d+)", 60).group(1))
+        self.assertLess(sent, 40 << 20)
+        self.assertLess(self.agent_memory(program), 40 << 10)
+        self.assertLess(len(proxy.heads()), 1000)
 
     def test_three_hundred_at_once(self):
         def answer(connection, head, body):
