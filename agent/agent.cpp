@@ -83,6 +83,7 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
       dns_(loop, policy_, names_, lookup_, page_, log_),
       datagrams_(policy_, names_, dns_, page_, log_),
       door_(loop),
+      plain_(*this, log_),
       supervisor_({loop, sockets_, page_, names_, datagrams_, log_, *this},
                   Shelf(kept.listeners_in.get(), kept.listeners_out.get()), kept.token) {
   const auto any = names_.synthetic_prefix_v6();
@@ -119,13 +120,14 @@ Agent::~Agent() {
 
 bool Agent::any_asker_alive() {
   std::erase_if(askers_, [](pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; });
-  return !askers_.empty() || !relays_.empty() || supervisor_.busy();
+  return !askers_.empty() || !relays_.empty() || plain_.any_relay() || supervisor_.busy();
 }
 
 void Agent::sweep() {
   ended_conversations_.clear();
   ended_attempts_.clear();
   ended_relays_.clear();
+  plain_.sweep();
   supervisor_.sweep_ended();
 }
 
@@ -224,9 +226,9 @@ Ruling Agent::judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const
   return {Ruling::Kind::attempt, 0, {}, &begin(ask, std::move(order))};
 }
 
-Attempt& Agent::plain_connect(const wire::ConnectAsk& ask, UniqueFd socket, const Asker& asker) {
+Attempt& Agent::native_connect(const wire::ConnectAsk& ask, UniqueFd socket, const Asker& asker) {
   Attempt::Order order;
-  order.plain = true;
+  order.native = true;
   order.policy = policy_;
   order.asker = asker;
   order.socket = std::move(socket);
@@ -279,7 +281,7 @@ void Agent::on_verdict(Attempt& attempt, SocketState state, const Error& error) 
   const Attempt::Order& order = attempt.order();
   const std::uint64_t cookie = order.ask.cookie;
   supervisor_.on_verdict(attempt, state);
-  if (!order.plain) tell(attempt, state, error);
+  if (!order.native) tell(attempt, state, error);
   const auto at = attempts_.find(cookie);
   if (at != attempts_.end()) {
     ended_attempts_.push_back(std::move(at->second));
@@ -431,7 +433,7 @@ TlsClient* Agent::tls(std::string& why) {
   return tls_.get();
 }
 
-void Agent::on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls) {
+void Agent::on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) {
   auto relay =
       std::make_unique<Relay>(sockets_, std::move(program), std::move(proxy), std::move(tls), [this](Relay& ended) {
         const auto at = relays_.find(&ended);
@@ -441,7 +443,7 @@ void Agent::on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChanne
       });
   Relay* const at = relay.get();
   relays_.emplace(at, std::move(relay));
-  at->start();
+  at->start(first);
 }
 
 Endpoint Agent::closed_port(int domain, bool v6_only) {

@@ -17,6 +17,7 @@
 #include "agent/log.h"
 #include "agent/names.h"
 #include "agent/page_writer.h"
+#include "agent/plain_relays.h"
 #include "agent/relay.h"
 #include "agent/ruling.h"
 #include "agent/supervisor/supervisor.h"
@@ -51,7 +52,8 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   Lookup& lookup() override { return lookup_; }
   RelayDoor& door() override { return door_; }
   TlsClient* tls(std::string& why) override;
-  void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls) override;
+  void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) override;
+  PlainRelays& plain() override { return plain_; }
   void on_proxy_found(const std::vector<Endpoint>& endpoints) override;
   void on_verdict(Attempt& attempt, SocketState state, const Error& error) override;
   void on_let_go(const Attempt& attempt) override { page_.let_go(attempt.order().ask.cookie); }
@@ -59,7 +61,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   int death_bell() override { return bell_.ear(); }
   // Judge
   Ruling judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const Asker& asker) override;
-  Attempt& plain_connect(const wire::ConnectAsk& ask, UniqueFd socket, const Asker& asker) override;
+  Attempt& native_connect(const wire::ConnectAsk& ask, UniqueFd socket, const Asker& asker) override;
   Attempt* find(std::uint64_t cookie) override;
   bool any_attempt() const override { return !attempts_.empty(); }
   // Answerer, for those who watch
@@ -98,7 +100,6 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   DnsStub dns_;
   Datagrams datagrams_;
   RelayDoor door_;
-  Supervisor supervisor_;
   std::unique_ptr<TlsClient> tls_;  // made at first use: initialising OpenSSL takes milliseconds
   UvPoll listener_;
   UvHandle<uv_check_t> sweeper_;
@@ -116,6 +117,8 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   std::vector<std::unique_ptr<Attempt>> ended_attempts_;
   std::unordered_map<Relay*, std::unique_ptr<Relay>> relays_;
   std::vector<std::unique_ptr<Relay>> ended_relays_;
+  PlainRelays plain_;
+  Supervisor supervisor_;
 };
 
 }  // namespace towpath

@@ -2,6 +2,9 @@
 
 #include <cerrno>
 
+#include "agent/plain_relays.h"
+#include "proto/target_check.h"
+
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -62,7 +65,7 @@ Attempt::Attempt(AttemptHost& host, Order order)
 
 void Attempt::start(Caller* waiting) {
   waiting_ = waiting;
-  if (order_.plain) return found({order_.ask.target.address}, LookupError::none);  // the kernel has its own patience
+  if (order_.native) return found({order_.ask.target.address}, LookupError::none);  // the kernel has its own patience
   deadline_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(host_.loop(), handle); });
   uv_timer_start(
       deadline_.get(),
@@ -92,7 +95,9 @@ void Attempt::found(std::vector<IpAddress> addresses, LookupError error) {
   const std::uint16_t port = order_.proxy != nullptr ? order_.proxy->port : order_.ask.target.port;
   for (const IpAddress& address : addresses) candidates_.push_back({address, port});
   if (order_.proxy != nullptr) host_.on_proxy_found(candidates_);
-  relayed_ = needs_relay();
+  absolute_ =
+      order_.proxy != nullptr && host_.plain().absolute_at_once(*order_.policy, *order_.proxy, order_.ask.target.port);
+  relayed_ = absolute_ || needs_relay();
   if (!relayed_) std::erase_if(candidates_, [&](const Endpoint& each) { return !fits(each.address, order_.ask); });
   last_ = {Err::family_mismatch, Stage::connect};
   dial_next();
@@ -215,6 +220,10 @@ void Attempt::secure() {
 void Attempt::shake_hands() {
   state_ = State::handshaking;
   const TargetView target{order_.name, order_.ask.target.address, order_.ask.target.port};
+  if (absolute_) {
+    const Err err = check_target(target);
+    return err == Err::ok ? join() : fail({err, Stage::http});
+  }
   ProxyLogin login;
   if (order_.proxy->credentials) login = {order_.proxy->credentials->user, order_.proxy->credentials->password};
   const ProxyLogin* with = order_.proxy->credentials ? &login : nullptr;
@@ -306,8 +315,10 @@ void Attempt::drive(Machine& machine) {
         }
         break;
       }
-      case Want::finished: return relayed_ ? join() : finish(SocketState::open, {});
-      case Want::failed: return fail(machine.error());
+      case Want::finished:
+        host_.plain().on_grant(*order_.proxy, order_.ask.target.port);
+        return relayed_ ? join() : finish(SocketState::open, {});
+      case Want::failed: return ask_in_absolute_form() ? dial_next() : fail(machine.error());
     }
   }
 }
@@ -341,7 +352,8 @@ void Attempt::joined(UniqueFd program_end) {
   if (waiting_ != nullptr) begin_connect(host_.door().address(order_.ask.domain, order_.ask.v6_only));
   const int at_once = 1;
   setsockopt(program_end.get(), IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
-  host_.on_relay(std::move(program_end), std::move(own_), std::move(tls_));
+  if (absolute_) relay_in_absolute_form(std::move(program_end));
+  else host_.on_relay(std::move(program_end), std::move(own_), std::move(tls_), {});
   finish(SocketState::open, {});
 }
 
@@ -393,14 +405,18 @@ void Attempt::cancel() {
   if (state_ != State::over) fail({Err::cancelled, Stage::ask});
 }
 
-// No byte of the program may reach the proxy after a refusal, and poll must show what a refused connect shows:
-// off the proxy first, then a native failure on a port where nobody listens (tests/platform/refused_socket.c).
-void Attempt::take_off_the_proxy() {
+void Attempt::leave_the_proxy() {
   sockaddr nowhere{};
   nowhere.sa_family = AF_UNSPEC;
   connect(order_.socket.get(), &nowhere, sizeof nowhere);
   (void)socket_error(order_.socket.get());  // ECONNRESET, which is only how we left the proxy
-  if (waiting_ != nullptr || order_.plain)
+}
+
+// No byte of the program may reach the proxy after a refusal, and poll must show what a refused connect shows:
+// off the proxy first, then a native failure on a port where nobody listens (tests/platform/refused_socket.c).
+void Attempt::take_off_the_proxy() {
+  leave_the_proxy();
+  if (waiting_ != nullptr || order_.native)
     return;  // the caller gets the errno itself, and a socket that can connect again
   const Endpoint closed = host_.closed_port(order_.ask.domain, order_.ask.v6_only);
   if (closed.address) begin_connect(closed);

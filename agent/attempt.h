@@ -5,6 +5,7 @@
 //   elsewhere    the asker dials for us, because connect cannot be started on its blocking socket without blocking
 //   securing     the TLS handshake with an https:// proxy
 //   handshaking  bytes of the proxy's protocol on the carrier; never one byte of the tunnel
+//   (a refusal of port 80 may lead back to dialling, for the way in absolute form: no handshake then)
 //   joining      the program's socket is connecting to the relay (only for a carrier of our own)
 //   over         the verdict is published; only the host may touch it, to free it
 //
@@ -25,6 +26,7 @@
 #include "agent/caller.h"
 #include "agent/conversation.h"
 #include "agent/deferred.h"
+#include "agent/relay.h"
 #include "agent/relay_door.h"
 #include "agent/socket_watch.h"
 #include "agent/tls.h"
@@ -38,6 +40,7 @@
 namespace towpath {
 
 class Attempt;
+class PlainRelays;
 
 // What an attempt needs of the agent.
 class AttemptHost {
@@ -48,7 +51,8 @@ class AttemptHost {
   virtual RelayDoor& door() = 0;
   // Null with the reason when the TLS settings cannot be used.
   virtual TlsClient* tls(std::string& why) = 0;
-  virtual void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls) = 0;
+  virtual void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) = 0;
+  virtual PlainRelays& plain() = 0;
   // Addresses of a proxy: connecting to them at its port is always direct.
   virtual void on_proxy_found(const std::vector<Endpoint>& endpoints) = 0;
   virtual void on_verdict(Attempt& attempt, SocketState state, const Error& error) = 0;
@@ -68,7 +72,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   struct Order {
     std::shared_ptr<const Policy> policy;  // the proxy points into it
     const ProxyUrl* proxy = nullptr;       // null: direct, behind a synthetic address
-    bool plain = false;                    // direct to `ask.target` itself, as if there were no towpath
+    bool native = false;                   // direct to `ask.target` itself, as if there were no towpath
     std::string name;                      // of the destination; empty: only `ask.target` is known
     wire::ConnectAsk ask{};
     UniqueFd socket;
@@ -116,6 +120,8 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   void joined(UniqueFd program_end);
   void stop_watching();
   [[nodiscard]] bool needs_relay() const;
+  [[nodiscard]] bool ask_in_absolute_form();
+  void relay_in_absolute_form(UniqueFd program_end);
   [[nodiscard]] int carrier() const noexcept { return own_ ? own_.get() : order_.socket.get(); }
   Io carrier_send(std::span<const std::byte> bytes, std::size_t& moved);
   Io carrier_peek(std::span<std::byte> into, std::size_t& moved);
@@ -127,6 +133,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   void wait_for(std::uint32_t events);
   void finish(SocketState state, const Error& error);
   void fail(const Error& error);
+  void leave_the_proxy();
   void take_off_the_proxy();
   int begin_connect(const Endpoint& to);
   int connect_briefly(const Endpoint& to);
@@ -148,7 +155,8 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   bool dial_said_ = false;  // the asker was told to dial, and has not said how it went
   Endpoint dial_said_to_;
   bool relayed_ = false;
-  UniqueFd own_;  // the carrier of a relayed attempt
+  bool absolute_ = false;  // relayed, and the proxy is asked per request: no tunnel
+  UniqueFd own_;           // the carrier of a relayed attempt
   std::unique_ptr<TlsChannel> tls_;
   std::uint32_t tls_wants_ = 0;  // what the TLS session waits for, whichever way the bytes go
   RelayDoor::Ticket at_door_ = 0;

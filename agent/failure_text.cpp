@@ -17,7 +17,8 @@ std::string hint_for(const Failure& f, const std::string& host) {
     case Err::bad_credentials: return "check user and password of the proxy";
     case Err::denied:
       if (f.port == 80 && (f.status == 403 || f.status == 405))
-        return "if other names work on port 443, this proxy tunnels only 443: allow CONNECT to port 80 there";
+        return "this proxy may tunnel only port 443: plainHttp: connect forbids the other way, set plainHttp: auto, or "
+               "allow CONNECT to port 80 at the proxy";
       if (unusual_port) return "add " + host + " to exempt or set ports: [80, 443]";
       return "the proxy's rules decide this: ask its operator, or add " + host + " to exempt";
     case Err::refused: return unusual_port ? "add " + host + " to exempt or set ports: [80, 443]" : "";

@@ -1,6 +1,8 @@
 #include "agent/relay.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -31,7 +33,19 @@ Relay::~Relay() {
     if (side->watched) sockets_.drop(side->fd.get(), side);
 }
 
-void Relay::start() { pump(); }
+void Relay::start(const First& first) {
+  up_.begin_with(first.up);
+  down_.begin_with(first.down);
+  pump();
+}
+
+// May be more than a buffer holds; never less, since it is read into later.
+void Relay::Flow::begin_with(const std::string& first) {
+  if (first.empty()) return;
+  bytes = std::make_unique_for_overwrite<std::byte[]>(std::max(buffer_size, first.size()));
+  std::memcpy(bytes.get(), first.data(), first.size());
+  end = first.size();
+}
 
 void Relay::Flow::make_room() {
   if (!bytes) bytes = std::make_unique_for_overwrite<std::byte[]>(buffer_size);

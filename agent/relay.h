@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "agent/socket_watch.h"
 #include "agent/tls.h"
@@ -20,12 +21,16 @@ namespace towpath {
 class Relay {
  public:
   using Ended = std::function<void(Relay&)>;
+  // What goes before everything else: to the proxy, to the program.
+  struct First {
+    std::string up, down;
+  };
 
   // `tls` may be null: the proxy is spoken to in the clear. `ended` comes once, from the loop; the relay may then be
   // freed after the running loop iteration.
   Relay(SocketWatch& sockets, UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Ended ended);
   ~Relay();
-  void start();
+  void start(const First& first = {});
 
  private:
   // One descriptor in the watch, forwarding to the relay.
@@ -44,6 +49,7 @@ class Relay {
     bool closed = false;  // and the destination was told so
     [[nodiscard]] bool empty() const noexcept { return begin == end; }
     void make_room();
+    void begin_with(const std::string& first);
   };
   enum class Io : std::uint8_t { moved, would_block, ended, failed };
 

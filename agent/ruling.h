@@ -28,7 +28,7 @@ class Judge {
   // Takes the socket for an attempt only.
   virtual Ruling judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const Asker& asker) = 0;
   // Connects the socket to ask.target as if there were no towpath: for a caller that cannot be left to the kernel.
-  virtual Attempt& plain_connect(const wire::ConnectAsk& ask, UniqueFd socket, const Asker& asker) = 0;
+  virtual Attempt& native_connect(const wire::ConnectAsk& ask, UniqueFd socket, const Asker& asker) = 0;
   // The attempt that runs for that socket, or null.
   virtual Attempt* find(std::uint64_t cookie) = 0;
   virtual bool any_attempt() const = 0;

@@ -110,7 +110,7 @@ void inspect_program(const char* path, ProgramFile& out) noexcept {
     bool found = false;
     // The kernel's numbering of struct stat is libc's on the machines that sys.h knows.
     if (const long error = sys::call(SYS_fstat, fd, &status); error != 0) unreadable(-error);
-    else if (!S_ISREG(status.st_mode)) unreadable(EACCES);
+    else if (!S_ISREG(status.st_mode)) out.kind = ProgramFile::Kind::unknown;
     else if (script) found = script_interpreter({first, static_cast<std::size_t>(got)}, out.path);
     else {
       inspect_image(static_cast<int>(fd), out);

@@ -17,7 +17,7 @@ void Supervisor::epoll_ctl(const Notice& notice) {
   Target socket;
   if (!inspect(notice, notice.descriptor(2), socket)) return notice.go_on();
   Attempt* attempt = parts_.judge.find(socket.cookie);
-  if (attempt == nullptr || attempt->order().plain) return notice.go_on();
+  if (attempt == nullptr || attempt->order().native) return notice.go_on();
   const pid_t process = tasks_.process_of(notice.tid);
   wire::Registration wanted{};
   wanted.epoll = notice.descriptor(0);

@@ -172,15 +172,15 @@ void Supervisor::connect_stream(const Notice& notice, Target socket, const Endpo
     case Ruling::Kind::instead: ask.target = ruling.endpoint; [[fallthrough]];
     case Ruling::Kind::direct: {
       if (nonblocking) return connect_here(notice, socket, ask.target);
-      Attempt& plain = parts_.judge.plain_connect(ask, std::move(copy), asker);
-      hold(notice, plain, fd);
-      return plain.start(held_[ask.cookie].get());
+      Attempt& native = parts_.judge.native_connect(ask, std::move(copy), asker);
+      hold(notice, native, fd);
+      return native.start(held_[ask.cookie].get());
     }
     case Ruling::Kind::attempt: break;
   }
   if (nonblocking && tasks_.is_go(process)) {
     notice.fail(EINPROGRESS);
-    gated_.emplace(ask.cookie, process);
+    gated_.insert(ask.cookie);
     watch_time();
     return ruling.attempt->start(nullptr);
   }

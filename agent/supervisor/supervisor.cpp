@@ -107,6 +107,7 @@ void Supervisor::on_released(HeldCall& call) {
   if (at == held_.end() || at->second.get() != &call) return;
   ended_calls_.push_back(std::move(at->second));
   held_.erase(at);
+  if (parts_.judge.find(call.cookie()) != nullptr) gated_.insert(call.cookie());  // it goes on without a caller
 }
 
 void Supervisor::on_released(HeldReceive& call) {
@@ -165,7 +166,7 @@ void Supervisor::look_for_closed() {
   });
   if (walk != Walk::complete) return;
   std::vector<std::uint64_t> closed;
-  for (const auto& [cookie, process] : gated_) {
+  for (const std::uint64_t cookie : gated_) {
     const Attempt* attempt = parts_.judge.find(cookie);
     if (attempt == nullptr || !held.contains(socket_inode(attempt->order().socket.get()))) closed.push_back(cookie);
   }
@@ -222,9 +223,11 @@ bool Supervisor::inspect(const Notice& notice, int number, Target& out) {
     out.fd = tasks_.take_descriptor(notice.tid, number);
     if (!out.fd) return false;
   } else {
-    errno = EBADF;
     const std::uint64_t inode = socket_inode(notice.tid, number);
-    if (inode == 0) return false;
+    if (inode == 0) {
+      if (errno == ENOENT) errno = EBADF;
+      return false;
+    }
     const Births::Born* born = births_.find(inode);
     if (born == nullptr) {
       errno = ENOENT;

@@ -111,7 +111,7 @@ class Supervisor final : public Listener::Host, public HeldCall::Host, public He
   std::uint64_t network_ = 0;
   std::unordered_map<std::uint64_t, std::unique_ptr<HeldCall>> held_;  // by socket cookie
   std::unordered_map<HeldReceive*, std::unique_ptr<HeldReceive>> receiving_;
-  std::unordered_map<std::uint64_t, pid_t> gated_;  // attempts for which nobody waits, by cookie
+  std::unordered_set<std::uint64_t> gated_;           // attempts for which nobody waits, by cookie
   std::unordered_set<pid_t> processes_;             // that made calls
   std::unordered_set<pid_t> refused_;               // that were told so
   std::unordered_map<std::uint32_t, std::unique_ptr<Listener>> listeners_;

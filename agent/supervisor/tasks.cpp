@@ -111,7 +111,9 @@ std::uint64_t socket_inode(pid_t tid, int number) noexcept {
   char path[64], link[64];
   std::snprintf(path, sizeof path, "/proc/%d/fd/%d", tid, number);
   const ssize_t size = readlink(path, link, sizeof link);
-  return size > 0 ? inode_in({link, static_cast<std::size_t>(size)}) : 0;
+  if (size <= 0) return 0;
+  errno = ENOTSOCK;
+  return inode_in({link, static_cast<std::size_t>(size)});
 }
 
 std::uint64_t socket_inode(int own_descriptor) noexcept {

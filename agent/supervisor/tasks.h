@@ -39,7 +39,7 @@ class Tasks {
 [[nodiscard]] int read_memory(pid_t tid, std::uint64_t from, void* to, std::size_t size) noexcept;
 [[nodiscard]] int write_memory(pid_t tid, std::uint64_t to, const void* from, std::size_t size) noexcept;
 
-// The inode of the socket that the thread has at that number; 0: it has none there.
+// The inode of the socket that the thread has at that number; 0 with errno set: ENOENT, ENOTSOCK, EACCES.
 [[nodiscard]] std::uint64_t socket_inode(pid_t tid, int number) noexcept;
 [[nodiscard]] std::uint64_t socket_inode(int own_descriptor) noexcept;
 

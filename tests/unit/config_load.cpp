@@ -139,8 +139,7 @@ TEST_CASE("load: every key beyond the chart is read") {
       "  reverseProxy:\n    trustedOrigins: '10.0.0.0/8, 192.0.2.1'\n    headers: [X-Real-IP]\n    proxyProtocol: "
       "require\n"
       "    ports: [8080, {port: 8443, mode: proxy}]\n    strip: true\n    headerTimeout: 2m\n");
-  CHECK(out.texts == std::vector<std::string>{"proxy.plainHttp: has no effect in this version",
-                                              "proxy.setuid: has no effect in this version",
+  CHECK(out.texts == std::vector<std::string>{"proxy.setuid: has no effect in this version",
                                               "reverseProxy: has no effect in this version"});
   REQUIRE(out.loaded.policy);
   const Policy& policy = *out.loaded.policy;
@@ -274,13 +273,13 @@ TEST_CASE("load: a mistyped section is an error") {
 
 TEST_CASE("load: what has no effect in this version is said") {
   const std::string none = "has no effect in this version";
-  CHECK(load_yaml("proxy: {http: a, plainHttp: connect}").has("proxy.plainHttp: " + none));
   CHECK(load_yaml("proxy: {http: a, setuid: direct}").has("proxy.setuid: " + none));
   for (const char* one : {"strip: true", "ports: [80]", "headerTimeout: 1s", "headers: [A]", "trustedOrigins: '::1'"})
     CHECK(load_yaml("reverseProxy: {" + std::string(one) + "}").has("reverseProxy: " + none));
-  CHECK(load_yaml(
-            "proxy: {http: a, plainHttp: auto, setuid: refuse}\nreverseProxy: {headers: [], ports: all, strip: false}")
-            .texts.empty());
+  CHECK(
+      load_yaml(
+          "proxy: {http: a, plainHttp: connect, setuid: refuse}\nreverseProxy: {headers: [], ports: all, strip: false}")
+          .texts.empty());
   CHECK(load_yaml("proxy: {https: a}").has("proxy.https: connections to port 80 go direct"));
   CHECK(load_yaml("proxy: {https: a, ports: [443]}").texts.empty());
   CHECK(load_yaml("proxy: {https: a, all: b}").texts.empty());
