@@ -9,7 +9,7 @@ import subprocess
 
 from lab import docker, netns, proc
 from lab.case import PRELOAD, LabCase, main, probe, program
-from lab.origin import Origin
+from lab.origin import Origin, RawOrigin
 from lab.proxy import Proxy
 from lab.root import Root
 from lab.ssh import sshd
@@ -200,6 +200,7 @@ class Alone(TreeCase):
 class Git(TreeCase):
     def test_bash_git_ssh(self):
         ssh, options = sshd(self, self.origin.host)
+        self.proxy.names[NAME] = (self.origin.host, 22)
         place = os.path.join(self.directory, "repository.git")
         identity = ["-c", "user.name=lab", "-c", "user.email=lab@example.com"]
         subprocess.run(["git", "init", "-q", "--bare", place], check=True)
@@ -281,13 +282,17 @@ class Chroots(TreeCase):
 
     def test_dynamic_in_a_root_without_the_library(self):
         root = Root(self.directory)
-        starts = probe("names")
-        root.add(starts)
+        names = probe("names")
+        root.add(names)
         os.unlink(os.path.join(root.path, "libtowpath.so"))
         os.unlink(os.path.join(root.path, "towpath"))
-        command = ["sh", "-c", '"$@"; exit $?', "sh", *root.command(starts)]
-        result = self.towpath(*command, stdin=f"tcp {FAR} 80\n")
-        self.assertTrue(self.proxy.targets() == [f"{FAR}:80"] or "towpath: " in result.err, result)
+        decoy = self.use(RawOrigin(FAR, 7, b"direct\n"))
+        self.proxy.names[FAR] = self.use(RawOrigin("127.0.0.80", banner=b"through the proxy\n")).address
+        result = self.towpath("sh", "-c", '"$@"; exit $?', "sh", *root.command(names), stdin=f"tcp {FAR} 7\n")
+        self.assertEqual(decoy.received, [])
+        self.assertNotIn("ld.so", result.err)
+        if "through the proxy" not in result.out:
+            self.assertRegex(result.err, "(?m)^towpath: ")
 
 
 class Modes(TreeCase):
