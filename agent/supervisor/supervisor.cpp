@@ -13,6 +13,7 @@
 
 #include "agent/attempt.h"
 #include "agent/holders.h"
+#include "agent/open_sockets.h"
 
 namespace towpath {
 
@@ -77,6 +78,7 @@ void Supervisor::adopt_kept() {
                                             trap::Flavour::of(static_cast<std::uint32_t>(item.note)));
     if (listeners_.contains(key) || !owned->start()) continue;
     (void)shelf_.put(owned->fd(), item.note);
+    inherited_ = inherited_ || owned->flavour().births;
     listeners_.emplace(key, std::move(owned));
   }
 }
@@ -229,6 +231,13 @@ bool Supervisor::inspect(const Notice& notice, int number, Target& out) {
       return false;
     }
     const Births::Born* born = births_.find(inode);
+    if (born == nullptr && inherited_ && notice.data.nr == SYS_getpeername) {
+      // A tunnel from before, perhaps: its identity is all that is wanted.
+      if (const auto found = OpenSockets::find_stream(inode); found.cookie != 0) {
+        births_.add(inode, {UniqueFd(), found.cookie, found.domain, SOCK_STREAM, false});
+        born = births_.find(inode);
+      }
+    }
     if (born == nullptr) {
       errno = ENOENT;
       return false;
