@@ -54,9 +54,9 @@ class GoCase(LabCase):
                                      self.directory, stdin=subprocess.PIPE))
 
     @staticmethod
-    def program_of(run):
+    def running_client():
         """The process that `towpath run` started."""
-        return wait_until(lambda: next((pid for pid in tree.children(run.pid) if tree.name(pid) == "goclient"), None), "goclient")
+        return wait_until(lambda: next((pid for pid in netns.processes() if tree.name(pid) == "goclient"), None), "goclient")
 
     def started(self, command, *words):
         """A goserver of the test, bare: what the client wants to reach."""
@@ -164,7 +164,7 @@ class Client(GoCase):
         self.proxy.answer = proxy.silence()
         client = self.start_go("dials", 20, f"{NAME}:7")
         self.wait_requests(20)
-        os.kill(self.program_of(client), signal.SIGKILL)
+        os.kill(self.running_client(), signal.SIGKILL)
         client.wait()
         for one in self.proxy.connections:
             self.assertTrue(one.ended.wait(scaled(5)))

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 
-from lab import docker, proc, tree
+from lab import docker, netns, proc, tree
 from lab.case import BUILD, LabCase, main, program
 from lab.machine import Machine, address
 from lab.origin import Origin
@@ -72,7 +72,7 @@ class GoServers(ServerCase):
     def test_a_listener_that_ends_with_its_process(self):
         server = self.start_server(program(f"{self.kind}/goserver"), "http", "127.0.0.1:0")
         port = int(server.wait_line(r"listening=127.0.0.1:(\d+)").group(1))
-        child = wait_until(lambda: next((pid for pid in tree.children(server.pid) if tree.name(pid) == "goserver"), None),
+        child = wait_until(lambda: next((pid for pid in netns.processes() if tree.name(pid) == "goserver"), None),
                            "the program")
         os.kill(child, 9)
         self.assertEqual(server.wait(), -9)
