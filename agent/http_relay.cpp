@@ -17,6 +17,9 @@ constexpr std::string_view not_http_hint =
     "80 "
     "at the proxy";
 
+// RFC 9110 9.2.1: to ask again changes nothing.
+bool is_safe(std::string_view method) { return method == "GET" || method == "HEAD" || method == "OPTIONS"; }
+
 PlainEdit edit_for(const HttpRelay::Order& order) {
   ProxyLogin login;
   return PlainEdit({order.name, order.target.address, order.target.port}, HttpRelay::login_of(*order.proxy, login));
@@ -82,6 +85,7 @@ void HttpRelay::on_link() {
 void HttpRelay::open_link() {
   if (link_.state() != ProxyLink::State::down) return;
   from_link_ = {};
+  link_used_ = false;
   std::string why;
   TlsClient* tls = nullptr;
   if (order_.proxy->scheme == ProxyScheme::https && (tls = host_.relay_tls(why)) == nullptr) {
@@ -112,6 +116,19 @@ void HttpRelay::pump() {
   rearm(more);
 }
 
+// As much as there is and fits, so that a head and its body leave in one segment.
+bool HttpRelay::digest_requests() {
+  bool any = false;
+  while (state_ != State::over && digest_request()) any = true;
+  return any;
+}
+
+bool HttpRelay::digest_answers() {
+  bool any = false;
+  while (state_ != State::over && digest_answer()) any = true;
+  return any;
+}
+
 bool HttpRelay::read_program() {
   if (program_ended_ || !from_program_.has_room()) return false;
   char bytes[room];
@@ -131,7 +148,7 @@ void HttpRelay::on_program_end() {
   if (state_ == State::closing && said_fin_) end(false);
 }
 
-bool HttpRelay::digest_requests() {
+bool HttpRelay::digest_request() {
   const bool wants = state_ == State::asking || (state_ == State::exchange && !request_done_);
   if (!wants || !to_link_.has_room()) return false;
   HttpHead head;
@@ -198,9 +215,14 @@ void HttpRelay::forward(const HttpHead& head) {
   request_1_1_ = head.is_1_1();
   request_stays_ = head.persists();
   request_done_ = sent_any_ = redialled_ = link_broke_ = interim_ = answer_begun_ = answer_done_ = false;
+  const HttpFraming framing = framing_of(head);
   edit_.write_request(head, to_link_.bytes);
-  requests_.body_follows(framing_of(head));
+  requests_.body_follows(framing);
   state_ = State::exchange;
+  link_used_ = link_used_ && link_.state() == ProxyLink::State::up;
+  const bool repeatable = framing.kind == HttpFraming::Kind::none && is_safe(head.method());
+  if (link_used_ && !repeatable && !link_promised_) link_.drop();
+  resend_ = link_used_ && repeatable ? to_link_.bytes : std::string();
   open_link();
 }
 
@@ -250,11 +272,17 @@ void HttpRelay::on_link_end(bool failed) {
     return;  // drive_tunnel() sees to it
   }
   if (!sent_any_ && !std::exchange(redialled_, true)) return open_link();
-  // What came before the end is digested first; then digest_answers() finds that no more comes.
+  if (!resend_.empty() && answers_.idle() && from_link_.empty() && !answer_begun_) {
+    to_link_.bytes = std::exchange(resend_, {});
+    to_link_.begin = 0;
+    sent_any_ = false;
+    return open_link();
+  }
+  // What came before the end is digested first; then digest_answer() finds that no more comes.
   link_broke_ = failed;
 }
 
-bool HttpRelay::digest_answers() {
+bool HttpRelay::digest_answer() {
   if (state_ == State::tunnelling) return drive_tunnel();
   if (state_ != State::exchange || !to_program_.has_room()) return false;
   const bool down = link_.state() == ProxyLink::State::down;
@@ -300,6 +328,7 @@ void HttpRelay::on_answer(const HttpHead& head) {
   answers_.body_follows(framing);
   if (framing.flaw != HttpFlaw::none) return;  // the next event says so
   answer_begun_ = true;
+  resend_.clear();
   interim_ = is_interim(head.status());
   if (interim_) {
     if (request_1_1_) edit_.write_response(head, true, true, to_program_.bytes);  // RFC 9110 15.2
@@ -307,6 +336,7 @@ void HttpRelay::on_answer(const HttpHead& head) {
   }
   const bool endless = framing.kind == HttpFraming::Kind::until_close;
   link_stays_ = head.persists() && !head.lists("proxy-connection", "close") && !endless;
+  link_promised_ = head.lists("connection", "keep-alive") || head.lists("proxy-connection", "keep-alive");
   stays_ = request_stays_ && !endless;
   if (head.status() == 407 && !std::exchange(told_407_, true))
     trouble("plain_http_login",
@@ -322,6 +352,7 @@ void HttpRelay::finish_exchange() {
   // Bytes behind the answer are nobody's.
   if (!link_stays_ || !from_link_.empty()) link_.drop();
   from_link_ = {};
+  link_used_ = true;
   state_ = State::asking;
   if (!stays_) begin_closing();
 }

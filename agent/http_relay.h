@@ -11,6 +11,10 @@
 //              takes the answer from it
 //   over       only the host may touch it, to free it
 //
+// Some proxies close after each answer and do not say so (tinyproxy), which the program cannot know of. So on a
+// connection that has carried an answer, a safe request without a body that gets none is sent once more on a fresh one,
+// and any other goes there only when the proxy promised to keep it.
+//
 // Each of the four buffers is filled only up to its limit, and read from a socket only when there is room:
 // back-pressure is TCP's own.
 #pragma once
@@ -91,6 +95,8 @@ class HttpRelay final : public SocketWatch::Watched, public ProxyLink::Owner {
   bool write_link();
   bool digest_requests();
   bool digest_answers();
+  bool digest_request();
+  bool digest_answer();
   void on_request(const HttpHead& head);
   void on_answer(const HttpHead& head);
   void forward(const HttpHead& head);
@@ -134,6 +140,9 @@ class HttpRelay final : public SocketWatch::Watched, public ProxyLink::Owner {
   bool sent_any_ = false, redialled_ = false, link_broke_ = false;
   bool interim_ = false, answer_begun_ = false, answer_done_ = false;
   bool link_stays_ = false, stays_ = false;
+  std::string resend_;  // the request, as long as it may be sent once more
+  // Of the connection to the proxy.
+  bool link_used_ = false, link_promised_ = false;
 };
 
 }  // namespace towpath

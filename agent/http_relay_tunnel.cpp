@@ -12,7 +12,7 @@ const ProxyLogin* HttpRelay::login_of(const ProxyUrl& proxy, ProxyLogin& login) 
 void HttpRelay::begin_tunnel() {
   held_ = requests_.text();
   // A connection that has carried nothing can carry CONNECT.
-  if (answer_begun_ || !from_link_.empty()) link_.drop();
+  if (link_used_) link_.drop();
   ProxyLogin login;
   connect_ = std::make_unique<HttpConnectClient>(TargetView{order_.name, order_.target.address, order_.target.port},
                                                  login_of(*order_.proxy, login));

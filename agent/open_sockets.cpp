@@ -12,15 +12,16 @@
 
 namespace towpath {
 
-OpenSockets OpenSockets::list(Kind kind) {
-  OpenSockets out;
-  const UniqueFd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-  out.complete_ =
-      netlink && out.list_family(netlink.get(), kind, AF_INET) && out.list_family(netlink.get(), kind, AF_INET6);
-  return out;
+namespace {
+
+std::uint64_t cookie_of(const inet_diag_msg& socket) noexcept {
+  return std::uint64_t{socket.id.idiag_cookie[0]} | std::uint64_t{socket.id.idiag_cookie[1]} << 32;
 }
 
-bool OpenSockets::list_family(int netlink, Kind kind, std::uint8_t family) {
+}  // namespace
+
+template <class See>
+bool OpenSockets::each(int netlink, Kind kind, std::uint8_t family, See see) {
   struct {
     nlmsghdr head;
     inet_diag_req_v2 body;
@@ -40,10 +41,27 @@ bool OpenSockets::list_family(int netlink, Kind kind, std::uint8_t family) {
     for (auto* head = reinterpret_cast<nlmsghdr*>(buffer.data()); NLMSG_OK(head, left); head = NLMSG_NEXT(head, left)) {
       if (head->nlmsg_type == NLMSG_DONE) return true;
       if (head->nlmsg_type == NLMSG_ERROR || head->nlmsg_len < NLMSG_LENGTH(sizeof(inet_diag_msg))) return false;
-      const auto* socket = static_cast<const inet_diag_msg*>(NLMSG_DATA(head));
-      cookies_.insert(std::uint64_t{socket->id.idiag_cookie[0]} | std::uint64_t{socket->id.idiag_cookie[1]} << 32);
+      see(*static_cast<const inet_diag_msg*>(NLMSG_DATA(head)));
     }
   }
+}
+
+OpenSockets OpenSockets::list(Kind kind) {
+  OpenSockets out;
+  const UniqueFd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  const auto note = [&](const inet_diag_msg& socket) { out.cookies_.insert(cookie_of(socket)); };
+  out.complete_ = netlink && each(netlink.get(), kind, AF_INET, note) && each(netlink.get(), kind, AF_INET6, note);
+  return out;
+}
+
+OpenSockets::Identity OpenSockets::find_stream(std::uint64_t inode) {
+  Identity out;
+  const UniqueFd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  const auto look = [&](const inet_diag_msg& socket) {
+    if (socket.idiag_inode == inode) out = {cookie_of(socket), socket.idiag_family};
+  };
+  if (netlink && each(netlink.get(), Kind::stream, AF_INET, look)) each(netlink.get(), Kind::stream, AF_INET6, look);
+  return out;
 }
 
 }  // namespace towpath

@@ -14,10 +14,18 @@ class OpenSockets {
   // False: the kernel did not tell all; nothing may be concluded from a socket that is missing.
   [[nodiscard]] bool complete() const noexcept { return complete_; }
   [[nodiscard]] bool has(std::uint64_t cookie) const { return cookies_.contains(cookie); }
+  struct Identity {
+    std::uint64_t cookie = 0;  // 0: no such socket
+    int domain = 0;
+  };
+  // The TCP socket with that inode (which /proc/PID/fd tells). A whole dump: not for every call.
+  [[nodiscard]] static Identity find_stream(std::uint64_t inode);
+
   [[nodiscard]] std::size_t size() const noexcept { return cookies_.size(); }
 
  private:
-  bool list_family(int netlink, Kind kind, std::uint8_t family);
+  template <class See>
+  static bool each(int netlink, Kind kind, std::uint8_t family, See see);
 
   std::unordered_set<std::uint64_t> cookies_;
   bool complete_ = false;

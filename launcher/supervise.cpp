@@ -196,6 +196,9 @@ class Supervisor {
     // Asks fail instead of waiting for somebody who never comes; the name stays ours, so that nobody else answers to
     // it.
     shutdown(kept_->control.get(), SHUT_RDWR);
+    // With the last copy of their listener gone, the calls that the kernel stops fail, too.
+    kept_->listeners_in.reset();
+    kept_->listeners_out.reset();
   }
 
   void end(int status, int signal) {

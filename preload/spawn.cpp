@@ -124,14 +124,16 @@ constexpr std::size_t room_for_exports = 16384;
 TOWPATH_EXPORT int posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
                                const posix_spawnattr_t* attributes, char* const arguments[],
                                char* const environment[]) {
-  if (!active() || !readable(path, 1)) return real().posix_spawn(pid, path, actions, attributes, arguments, environment);
+  if (!active() || !readable(path, 1))
+    return real().posix_spawn(pid, path, actions, attributes, arguments, environment);
   return spawn(real().posix_spawn, pid, path, path, actions, attributes, arguments, environment);
 }
 
 TOWPATH_EXPORT int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
                                 const posix_spawnattr_t* attributes, char* const arguments[],
                                 char* const environment[]) {
-  if (!active() || !readable(file, 1)) return real().posix_spawnp(pid, file, actions, attributes, arguments, environment);
+  if (!active() || !readable(file, 1))
+    return real().posix_spawnp(pid, file, actions, attributes, arguments, environment);
   FoundPath found;
   const char* const path = search_path(file, found) ? found.path : nullptr;
   return spawn(real().posix_spawnp, pid, file, path, actions, attributes, arguments, environment);

@@ -24,8 +24,8 @@ namespace towpath::trap {
 
 // What a filter stops depends on what was known when it was installed; it stays so for the whole tree below.
 struct Flavour {
-  bool go = false;         // a Go program: signals preempt its threads; its resolver does not look where answers come from
-  bool births = false;     // pidfd_getfd is refused here: the agent makes the sockets and epoll sets itself
+  bool go = false;      // a Go program: signals preempt its threads; its resolver does not look where answers come from
+  bool births = false;  // pidfd_getfd is refused here: the agent makes the sockets and epoll sets itself
   bool datagrams = false;  // `udp: block`: every way of sending counts
 
   [[nodiscard]] std::uint32_t bits() const noexcept {

@@ -40,19 +40,35 @@ void Births::let_go(std::uint64_t inode) {
 
 std::size_t Births::copies() const noexcept { return sockets_.size() + epolls_.size(); }
 
+bool Births::any_copy() const noexcept {
+  return std::any_of(sockets_.begin(), sockets_.end(),
+                     [](const auto& each) { return static_cast<bool>(each.second.copy); });
+}
+
 bool Births::any_bound() const noexcept {
   return std::any_of(sockets_.begin(), sockets_.end(), [](const auto& each) { return each.second.bound; });
 }
 
 // All epoll sets share one inode; a registration that never fires tells ours apart.
-bool Births::add_epoll(pid_t process, int number, UniqueFd copy) {
+bool Births::mark(std::uint64_t marker, const UniqueFd& epoll) {
   if (!marker_) marker_.reset(eventfd(0, EFD_CLOEXEC));
   epoll_event event{};
-  event.data.u64 = ++last_marker_;
-  if (epoll_ctl(copy.get(), EPOLL_CTL_ADD, marker_.get(), &event) != 0) return false;
-  numbers_[{process, number}] = last_marker_;
+  event.data.u64 = marker;
+  return epoll_ctl(epoll.get(), EPOLL_CTL_ADD, marker_.get(), &event) == 0;
+}
+
+std::uint64_t Births::add_epoll(pid_t process, int number, UniqueFd copy) {
+  if (!mark(last_marker_ + 1, copy)) return 0;
+  numbers_[{process, number}] = ++last_marker_;
   epolls_[last_marker_] = std::move(copy);
-  return true;
+  return last_marker_;
+}
+
+// The mark of the agent before us went with its descriptor.
+void Births::adopt_epoll(std::uint64_t marker, UniqueFd copy) {
+  if (!mark(marker, copy)) return;
+  last_marker_ = std::max(last_marker_, marker);
+  epolls_[marker] = std::move(copy);
 }
 
 std::uint64_t Births::marker_in(pid_t process, int number) {

@@ -31,8 +31,8 @@ class Births {
   [[nodiscard]] Born* find(std::uint64_t inode);
   void let_go(std::uint64_t inode);  // the copy
 
-  // The new set became the process's descriptor `number`. False: it cannot be told from others later.
-  bool add_epoll(pid_t process, int number, UniqueFd copy);
+  // The new set became the process's descriptor `number`. Its marker; 0: it could not be marked.
+  std::uint64_t add_epoll(pid_t process, int number, UniqueFd copy);
   // A copy of the set behind that number; empty when it was not born here.
   [[nodiscard]] UniqueFd epoll(pid_t process, int number);
 
@@ -40,6 +40,10 @@ class Births {
   void sweep(std::vector<pid_t> roots);
   // Is it time? After some births, since a sweep that found little to do will not find more at once.
   [[nodiscard]] bool wants_sweep() const noexcept { return copies() >= sweep_at_; }
+  [[nodiscard]] const std::unordered_map<std::uint64_t, UniqueFd>& epolls() const noexcept { return epolls_; }
+  // One that an agent before us made.
+  void adopt_epoll(std::uint64_t marker, UniqueFd copy);
+  [[nodiscard]] bool any_copy() const noexcept;
   [[nodiscard]] bool any_bound() const noexcept;
   [[nodiscard]] std::size_t copies() const noexcept;
   [[nodiscard]] bool empty() const noexcept { return sockets_.empty() && epolls_.empty(); }
@@ -48,6 +52,7 @@ class Births {
   static constexpr std::size_t first_sweep = 512;
   static constexpr std::size_t few_epolls = 32;  // not worth a look into each
 
+  bool mark(std::uint64_t marker, const UniqueFd& epoll);
   [[nodiscard]] static std::uint64_t marker_in(pid_t process, int number);
 
   std::unordered_map<std::uint64_t, Born> sockets_;     // by inode

@@ -97,7 +97,7 @@ void Supervisor::connect(const Notice& notice) {
 bool Supervisor::connect_known(const Notice& notice, const Target& socket, const Endpoint& target, bool nonblocking) {
   if (Attempt* attempt = parts_.judge.find(socket.cookie)) {
     if (attempt->told_to_dial(target)) notice.go_on();  // the preloaded library, which this program has as well
-    else if (nonblocking && attempt->has_caller()) notice.fail(EALREADY);
+    else if (attempt->has_caller() && (nonblocking || !held_.contains(socket.cookie))) notice.fail(EALREADY);
     else if (nonblocking && !held_.contains(socket.cookie) && gated_.contains(socket.cookie)) notice.fail(EALREADY);
     else hold(notice, *attempt, socket.fd.get());
     return true;
@@ -114,6 +114,13 @@ bool Supervisor::connect_known(const Notice& notice, const Target& socket, const
     ::getsockopt(socket.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size);
     if (error != 0) notice.fail(entry->error.load());
     return error != 0;
+  }
+  int listens = 0;
+  socklen_t size = sizeof listens;
+  ::getsockopt(socket.fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
+  if (listens != 0) {
+    notice.fail(EISCONN);  // an attempt would end with taking it off its port
+    return true;
   }
   if (!has_peer(socket.fd.get())) return false;
   connect_here(notice, socket, target);  // 0 once after a non-blocking connect, then EISCONN

@@ -1,8 +1,8 @@
 // A connect() that waits for the verdict: one socket, and every thread (or restarted call) that waits for it.
 //
-// A signal ends such a call in the kernel, which restarts it or not as the handler wants; the attempt goes on without it.
-// Not below a Go program, whose filter lets only fatal signals through: there somebody looks from time to time whether a
-// signal waits, and releases the call as the kernel would.
+// A signal ends such a call in the kernel, which restarts it or not as the handler wants; the attempt goes on without
+// it. Not below a Go program, whose filter lets only fatal signals through: there somebody looks from time to time
+// whether a signal waits, and releases the call as the kernel would.
 #pragma once
 
 #include <vector>

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -17,6 +18,11 @@ void Supervisor::make_socket(const Notice& notice) {
   if (!same_network(notice.tid)) return notice.go_on();
   if (births_.wants_sweep()) births_.sweep(roots());
   const int domain = notice.descriptor(0), type = notice.descriptor(1), protocol = notice.descriptor(2);
+  // What takes privileges (raw sockets, ping) is made by the kernel for the program's own.
+  const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
+  const bool plain = (kind == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)) ||
+                     (kind == SOCK_DGRAM && (protocol == 0 || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE));
+  if (!plain) return notice.go_on();
   UniqueFd copy(::socket(domain, type | SOCK_CLOEXEC, protocol));
   if (!copy && (errno == EMFILE || errno == ENFILE)) {
     births_.sweep(roots());
@@ -25,7 +31,7 @@ void Supervisor::make_socket(const Notice& notice) {
   if (!copy) return notice.fail(errno == EMFILE ? ENFILE : errno);
   Births::Born born;
   born.domain = domain;
-  born.type = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
+  born.type = kind;
   socklen_t size = sizeof born.cookie;
   ::getsockopt(copy.get(), SOL_SOCKET, SO_COOKIE, &born.cookie, &size);
   const std::uint64_t inode = socket_inode(copy.get());
@@ -47,7 +53,8 @@ void Supervisor::make_epoll(const Notice& notice) {
   if (number < 0) return notice.fail(-number);
   const pid_t process = tasks_.process_of(notice.tid);
   processes_.insert(process);
-  (void)births_.add_epoll(process, number, std::move(copy));
+  if (const std::uint64_t marker = births_.add_epoll(process, number, std::move(copy)); marker != 0)
+    (void)shelf_.put(births_.epolls().at(marker).get(), epoll_note | marker);
   watch_time();
 }
 

@@ -7,12 +7,14 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent/attempt.h"
 #include "agent/holders.h"
+#include "agent/open_sockets.h"
 
 namespace towpath {
 
@@ -62,6 +64,7 @@ void Supervisor::put_on_shelf(const Listener& listener) {
   }
   for (const auto& [key, each] : listeners_)
     (void)shelf_.put(each->fd(), std::uint64_t{key} << 32 | each->flavour().bits());
+  for (const auto& [marker, epoll] : births_.epolls()) (void)shelf_.put(epoll.get(), epoll_note | marker);
   if (!shelf_.put(listener.fd(), note))
     LogLine(parts_.log, Level::warning, "supervision_not_kept")
         .add("reason", "too many trees of static programs at once: should the agent die, their connects fail");
@@ -71,12 +74,19 @@ void Supervisor::adopt_kept() {
   std::vector<Shelf::Item> items;
   while (auto item = shelf_.take()) items.push_back(std::move(*item));
   for (Shelf::Item& item : items) {
+    if ((item.note & epoll_note) != 0) {
+      const std::uint64_t marker = item.note & ~epoll_note;
+      (void)shelf_.put(item.fd.get(), item.note);
+      births_.adopt_epoll(marker, std::move(item.fd));
+      continue;
+    }
     const auto key = static_cast<std::uint32_t>(item.note >> 32);
     last_key_ = std::max(last_key_, key);
     auto owned = std::make_unique<Listener>(*this, parts_.sockets, parts_.page, std::move(item.fd), key,
                                             trap::Flavour::of(static_cast<std::uint32_t>(item.note)));
     if (listeners_.contains(key) || !owned->start()) continue;
     (void)shelf_.put(owned->fd(), item.note);
+    inherited_ = inherited_ || owned->flavour().births;
     listeners_.emplace(key, std::move(owned));
   }
 }
@@ -146,10 +156,11 @@ void Supervisor::on_tick() {
   for (const auto& [key, receive] : receiving_) receives.push_back(key);
   for (HeldReceive* receive : receives) receive->look_for_signals();
   if (++ticks_ % ticks_per_look == 0) look_for_closed();
-  if (held_.empty() && receiving_.empty() && gated_.empty() && births_.empty()) clock_.reset();
+  if (held_.empty() && receiving_.empty() && gated_.empty() && !births_.any_copy()) clock_.reset();
 }
 
-std::vector<pid_t> Supervisor::roots() const {
+std::vector<pid_t> Supervisor::roots() {
+  std::erase_if(processes_, [](pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; });
   std::vector<pid_t> out(processes_.begin(), processes_.end());
   out.push_back(getpid());  // orphans of the tree end up here
   return out;
@@ -157,7 +168,7 @@ std::vector<pid_t> Supervisor::roots() const {
 
 // Nobody tells us of a close.
 void Supervisor::look_for_closed() {
-  if (!births_.empty()) births_.sweep(roots());
+  if (births_.any_copy()) births_.sweep(roots());
   if (gated_.empty()) return;
   std::unordered_set<std::uint64_t> held;
   const Walk walk = walk_descriptors(roots(), most_processes, [&](pid_t, std::string_view, std::string_view link) {
@@ -208,7 +219,8 @@ bool Supervisor::same_network(pid_t tid) const {
 
 void Supervisor::refuse(const Notice& notice, std::string_view why, std::string_view hint) {
   const pid_t process = tasks_.process_of(notice.tid);
-  if (refused_.size() < most_refused && refused_.insert(process).second)
+  if (refused_.size() >= most_refused) refused_.clear();
+  if (refused_.insert(process).second)
     LogLine(parts_.log, Level::error, "connect_refused")
         .add("program", Asker{process, 0}.program())
         .about(process)
@@ -229,6 +241,13 @@ bool Supervisor::inspect(const Notice& notice, int number, Target& out) {
       return false;
     }
     const Births::Born* born = births_.find(inode);
+    if (born == nullptr && inherited_ && notice.data.nr == SYS_getpeername) {
+      // A tunnel from before, perhaps: its identity is all that is wanted.
+      if (const auto found = OpenSockets::find_stream(inode); found.cookie != 0) {
+        births_.add(inode, {UniqueFd(), found.cookie, found.domain, SOCK_STREAM, false});
+        born = births_.find(inode);
+      }
+    }
     if (born == nullptr) {
       errno = ENOENT;
       return false;

@@ -54,6 +54,10 @@ class Supervisor final : public Listener::Host, public HeldCall::Host, public He
   void sweep_ended();
 
  private:
+  // Notes of what lies on the shelf: listeners (key and flavour), and epoll sets that were made here (this bit and
+  // marker).
+  static constexpr std::uint64_t epoll_note = std::uint64_t{1} << 63;
+
   // An INET socket of the program.
   struct Target {
     UniqueFd fd;  // the same open file; empty when only its identity is known (Births)
@@ -95,7 +99,7 @@ class Supervisor final : public Listener::Host, public HeldCall::Host, public He
   bool inspect(const Notice& notice, int number, Target& out);
   void refuse(const Notice& notice, std::string_view why, std::string_view hint);
   [[nodiscard]] bool same_network(pid_t tid) const;
-  [[nodiscard]] std::vector<pid_t> roots() const;
+  [[nodiscard]] std::vector<pid_t> roots();
   void put_on_shelf(const Listener& listener);
   void watch_time();
   void on_tick();
@@ -111,11 +115,12 @@ class Supervisor final : public Listener::Host, public HeldCall::Host, public He
   std::uint64_t network_ = 0;
   std::unordered_map<std::uint64_t, std::unique_ptr<HeldCall>> held_;  // by socket cookie
   std::unordered_map<HeldReceive*, std::unique_ptr<HeldReceive>> receiving_;
-  std::unordered_set<std::uint64_t> gated_;           // attempts for which nobody waits, by cookie
-  std::unordered_set<pid_t> processes_;             // that made calls
-  std::unordered_set<pid_t> refused_;               // that were told so
+  std::unordered_set<std::uint64_t> gated_;  // attempts for which nobody waits, by cookie
+  std::unordered_set<pid_t> processes_;      // that made calls
+  std::unordered_set<pid_t> refused_;        // that were told so
   std::unordered_map<std::uint32_t, std::unique_ptr<Listener>> listeners_;
   std::uint32_t last_key_ = 0;
+  bool inherited_ = false;  // trees of an agent before us, whose births we do not know
   unsigned ticks_ = 0;
   UvTimer clock_;
   std::vector<std::unique_ptr<Listener>> ended_listeners_;

@@ -55,7 +55,7 @@ pid_t Tasks::process_of(pid_t tid) {
   const std::size_t size = read_status(tid, status);
   const auto process = static_cast<pid_t>(field({status, size}, "\nTgid:\t", 10));
   if (process <= 0) return 0;
-  if (threads_.size() >= most_known) threads_.clear();
+  if (threads_.size() >= most_threads) threads_.clear();
   threads_[tid] = process;
   return process;
 }
@@ -66,7 +66,7 @@ UniqueFd Tasks::take_descriptor(pid_t tid, int number) {
     errno = ESRCH;
     return {};
   }
-  if (processes_.size() >= most_known) processes_.clear();
+  if (processes_.size() >= most_processes) processes_.clear();
   Process& known = processes_[process];
   for (const bool again : {false, true}) {
     if (!known.pidfd || again) known.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, process, 0)));
@@ -81,7 +81,7 @@ bool Tasks::is_go(pid_t process) {
   const UniqueFd file(open(place(process, "exe").c_str(), O_RDONLY | O_CLOEXEC));
   struct stat status {};
   if (!file || fstat(file.get(), &status) != 0) return false;
-  if (processes_.size() >= most_known) processes_.clear();
+  if (processes_.size() >= most_processes) processes_.clear();
   Process& known = processes_[process];
   if (known.device != status.st_dev || known.inode != status.st_ino) {
     ProgramFile program;

@@ -29,7 +29,8 @@ class Tasks {
     std::uint64_t device = 0, inode = 0;
     bool go = false;
   };
-  static constexpr std::size_t most_known = 8192;
+  static constexpr std::size_t most_threads = 8192;
+  static constexpr std::size_t most_processes = 256;  // each costs a descriptor
 
   std::unordered_map<pid_t, pid_t> threads_;  // to their process; checked at every use
   std::unordered_map<pid_t, Process> processes_;

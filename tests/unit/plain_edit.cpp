@@ -114,9 +114,9 @@ TEST_CASE("a request stays strict and keeps its framing, mutated or not") {
       ":",    "*", "X-Y: z\r\n",   "TE: a\r\n", "keep-alive",     "Host",    "transfer-encoding"};
   const std::vector<std::string> all = requests();
   std::size_t written = 0;
-  for (int round = 0; round < 30000; ++round) {
+  for (int round = 0; round < 10000; ++round) {
     std::string text = all[below(all.size())];
-    for (std::size_t times = round < 1000 ? 0 : below(4); times > 0 && text.size() > 1; --times) {
+    for (std::size_t times = round < 500 ? 0 : below(4); times > 0 && text.size() > 1; --times) {
       const std::size_t place = below(text.size());
       if (below(2) == 0) text.insert(place, words[below(std::size(words))]);
       else text.erase(place, 1 + below(3));
@@ -126,7 +126,7 @@ TEST_CASE("a request stays strict and keeps its framing, mutated or not") {
     if (const char* wrong = broken(head, edit)) FAIL(wrong, ": ", text);
     ++written;
   }
-  CHECK(written > 5000);
+  CHECK(written > 1500);
 }
 
 TEST_CASE("an answer keeps its framing and says what becomes of the program's connection") {
