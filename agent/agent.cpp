@@ -218,7 +218,10 @@ Ruling Agent::judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const
       .add("rule", decision.rule);
   if (decision.kind == RouteKind::refused)
     return refuse(asker, target, nullptr, {Err::bad_configuration, Stage::config});
-  if (decision.kind == RouteKind::direct && !synthetic) return {Ruling::Kind::direct, 0, {}, nullptr};
+  if (decision.kind == RouteKind::direct && !synthetic) {
+    page_.forget(ask.cookie);  // it was a tunnel, or was to be one
+    return {Ruling::Kind::direct, 0, {}, nullptr};
+  }
   order.proxy = decision.proxy;
   if (attempts_.size() >= most_attempts || !page_.begin(ask.cookie, ask.target))
     return refuse(asker, target, order.proxy, {Err::agent_busy, Stage::ask});
@@ -334,6 +337,7 @@ void Agent::on_epoll(Conversation& talk, const wire::EpollAsk& ask, std::vector<
 
 void Agent::on_closing(Conversation& talk, const wire::ClosingAsk& ask) {
   const pid_t pid = talk.asker().pid;
+  if (ask.fd < 0) page_.forget(ask.cookie);  // taken off its peer
   if (Attempt* attempt = find(ask.cookie)) {
     attempt->registrations().forget(pid, ask.fd);
     // This process is where orphans of the tree end up.

@@ -175,6 +175,7 @@ void Attempt::dial_next() {
     }
     if (error == EOPNOTSUPP) error = connect_briefly(dialled_);
     // On this very host the connection stands by the time the call returns.
+    if (order_.native && error == EALREADY) error = EINPROGRESS;  // begun before, without waiting
     if (error == EINPROGRESS && !is_connected(carrier())) return wait_for(EPOLLOUT);
     if (error == EINPROGRESS) return connected();
     if (error == 0) return connected();
@@ -373,6 +374,10 @@ void Attempt::stop_watching() {
 }
 
 void Attempt::on_socket_ready(std::uint32_t) {
+  if (order_.native) {
+    forget_interrupted_caller();
+    if (waiting_ == nullptr) return finish(SocketState::open, {});  // the error is the program's to read
+  }
   if (state_ == State::dialling) return dialled(socket_error(carrier()));
   if (state_ == State::securing) return secure();
   if (state_ == State::handshaking) drive();
@@ -424,7 +429,7 @@ void Attempt::take_off_the_proxy() {
 
 // What a blocking caller gets is not what a socket shows that nobody waits for.
 void Attempt::forget_interrupted_caller() {
-  if (waiting_ != nullptr && !waiting_->still_there()) waiting_ = nullptr;
+  if (waiting_ != nullptr && !waiting_->still_there()) std::exchange(waiting_, nullptr)->abandoned();
 }
 
 void Attempt::fail(const Error& error) {

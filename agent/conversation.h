@@ -68,6 +68,7 @@ class Conversation final : SocketWatch::Watched, public Caller {
 
   void verdict(int error) override { answer(wire::Answer::done, error); }
   bool dial(const Endpoint& to) override;
+  void abandoned() override {}
   // An asker that goes says so, or its connection ends: whoever holds the ask is told.
   [[nodiscard]] bool still_there() const override { return true; }
 

@@ -38,7 +38,8 @@ bool has_ended(pid_t pid, int error) {
   const ssize_t size = fd ? read(fd.get(), text, sizeof text) : -1;
   const std::string_view stat(text, size > 0 ? static_cast<std::size_t>(size) : 0);
   const auto name_end = stat.rfind(") ");
-  return name_end != stat.npos && name_end + 2 < stat.size() && (stat[name_end + 2] == 'Z' || stat[name_end + 2] == 'X');
+  return name_end != stat.npos && name_end + 2 < stat.size() &&
+         (stat[name_end + 2] == 'Z' || stat[name_end + 2] == 'X');
 }
 
 // False: `see` wants no more.

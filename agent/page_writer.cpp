@@ -167,6 +167,7 @@ std::uint32_t PageWriter::notice_at(std::uint64_t id, std::uint32_t listener) no
 }
 
 bool PageWriter::note_notice(std::uint64_t id, std::uint32_t listener) noexcept {
+  page_->last_notice[listener % page_listeners].store(id, std::memory_order_relaxed);
   for (std::uint32_t i = 0; i < page_window; ++i) {
     PageNotice& notice = page_->notices[(notice_at(id, listener) + i) % page_notices];
     if (notice.id.load(std::memory_order_relaxed) != 0) continue;

@@ -46,6 +46,9 @@ class PageWriter {
 
   // PageNotice: a call was taken from the kernel (false: no room), and answered.
   [[nodiscard]] bool note_notice(std::uint64_t id, std::uint32_t listener) noexcept;
+  [[nodiscard]] std::uint64_t last_notice(std::uint32_t listener) const noexcept {
+    return page_->last_notice[listener % page_listeners].load(std::memory_order_relaxed);
+  }
   void forget_notice(std::uint64_t id, std::uint32_t listener) noexcept;
   // The id at `at` if it belongs to that listener, else 0; it is forgotten with that.
   [[nodiscard]] std::uint64_t take_notice(std::uint32_t at, std::uint32_t listener) noexcept;

@@ -54,12 +54,17 @@ bool script_interpreter(std::string_view line, char (&path)[4096]) noexcept {
   line.remove_prefix(2);
   if (const auto end = line.find('\n'); end != line.npos) line.remove_suffix(line.size() - end);
   while (line.starts_with(' ') || line.starts_with('\t')) line.remove_prefix(1);
-  if (const auto end = line.find_first_of(std::string_view(" \t\r\0", 4)); end != line.npos)
+  if (const auto end = line.find_first_of(std::string_view(" \t\0", 3)); end != line.npos)
     line.remove_suffix(line.size() - end);
   if (line.empty() || line.size() >= sizeof path) return false;
   std::memcpy(path, line.data(), line.size());
   path[line.size()] = '\0';
   return true;
+}
+
+// The kernel compares the effective ids of afterwards with the real ones of before (bprm->secureexec).
+bool is_secure() noexcept {
+  return sys::call(SYS_getuid) != sys::call(SYS_geteuid) || sys::call(SYS_getgid) != sys::call(SYS_getegid);
 }
 
 bool is_privileged(int fd, const struct stat& status) noexcept {
@@ -100,7 +105,7 @@ void inspect_program(const char* path, ProgramFile& out) noexcept {
   const std::size_t size = std::strlen(path);
   if (size >= sizeof out.path) return unreadable(ENAMETOOLONG);
   std::memcpy(out.path, path, size + 1);
-  for (int level = 0; level < 5; ++level) {
+  for (int level = 0; level < 6; ++level) {
     const long fd = sys::call(SYS_openat, AT_FDCWD, out.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return unreadable(-fd);
     struct stat status {};
@@ -115,6 +120,7 @@ void inspect_program(const char* path, ProgramFile& out) noexcept {
     else {
       inspect_image(static_cast<int>(fd), out);
       out.privileged = is_privileged(static_cast<int>(fd), status);
+      out.secure = is_secure();
     }
     sys::call(SYS_close, fd);
     if (!found) return;

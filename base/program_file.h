@@ -19,14 +19,15 @@ struct ProgramFile {
   Kind kind = Kind::unknown;
   bool go = false;          // written in Go: its system calls do not go through libc, dynamic or not
   bool privileged = false;  // setuid, setgid or file capabilities that this process lacks: the loader drops LD_PRELOAD
+  bool secure = false;      // the loader drops it as well: this process's real and effective ids differ
   int error = 0;            // errno
   char path[4096] = {};     // the file that the kernel will load in the end: of a script its interpreter
 
   // Which library calls it makes are seen by a preloaded library.
-  [[nodiscard]] bool preloadable() const noexcept { return kind == Kind::dynamic && !go && !privileged; }
+  [[nodiscard]] bool preloadable() const noexcept { return kind == Kind::dynamic && !go && !privileged && !secure; }
 };
 
-// Follows "#!" lines as the kernel does (at most five).
+// Follows "#!" lines as the kernel does (five levels).
 void inspect_program(const char* path, ProgramFile& out) noexcept;
 
 // The image only: kind (dynamic, static_binary, foreign, unknown) and go. For a running program's /proc/PID/exe.

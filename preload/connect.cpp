@@ -192,6 +192,7 @@ int connect_hook(int fd, const sockaddr* address, socklen_t size, bool no_wait) 
     if (cancels) closing_socket(fd);
     const int result = real().connect(fd, judged, size);
     if (cancels) (void)take_socket_error(fd);  // of the cancelled attempt: the next connect starts anew
+    else if (option(fd, SOL_SOCKET, SO_TYPE, -1) == SOCK_STREAM) disconnected_socket(fd);
     return result;
   }
   const Endpoint target = Endpoint::from(judged, size);

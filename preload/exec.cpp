@@ -20,9 +20,11 @@ using namespace towpath;
 namespace {
 
 // True: the exec may go on. Else errno is set.
-bool prepare(const char* path, ExecEnvironment& environment) noexcept {
+bool prepare(const char* path, ExecEnvironment& environment, bool is_there = false) noexcept {
   ProgramFile program;
   inspect_program(path, program);
+  // By a descriptor it is there; the path is only how we look at it.
+  if (is_there && program.kind == ProgramFile::Kind::unreadable) program.error = EACCES;
   switch (fate_of(program)) {
     case ExecFate::as_it_is: return true;
     case ExecFate::hidden: environment.hide_library(); [[fallthrough]];
@@ -46,16 +48,40 @@ int execve_hook(const char* path, char* const* arguments, char* const* given) no
   return real().execve(path, arguments, environment.get());
 }
 
+// A script without "#!".
+int run_by_shell(const char* path, char* const* arguments, char* const* given) noexcept {
+  std::size_t count = 0;
+  while (arguments != nullptr && arguments[count] != nullptr) ++count;
+  auto** line = static_cast<char**>(alloca((count + 3) * sizeof(char*)));
+  line[0] = const_cast<char*>("/bin/sh");
+  line[1] = const_cast<char*>(path);
+  std::size_t size = 2;
+  for (std::size_t i = 1; i < count; ++i) line[size++] = arguments[i];
+  line[size] = nullptr;
+  return execve_hook("/bin/sh", line, given);
+}
+
+// Not libc's own search: what was looked at must be what is executed.
 int execvpe_hook(const char* file, char* const* arguments, char* const* given) noexcept {
   if (!active()) return real().execvpe(file, arguments, given);
-  ExecEnvironment environment(given);
-  if (environment.get() == nullptr) {
-    errno = ENOMEM;
-    return -1;
+  FoundPath place;
+  PathSearch search(file);
+  int error = ENOENT;
+  while (search.next(place)) {
+    execve_hook(place.path, arguments, given);
+    switch (errno) {
+      case ENOEXEC: return run_by_shell(place.path, arguments, given);
+      case EACCES: error = EACCES; break;
+      case ENOENT:
+      case ESTALE:
+      case ENOTDIR:
+      case ENODEV:
+      case ETIMEDOUT: break;
+      default: return -1;
+    }
   }
-  FoundPath found;
-  if (search_path(file, found) && !prepare(found.path, environment)) return -1;
-  return real().execvpe(file, arguments, environment.get());
+  errno = error;
+  return -1;
 }
 
 std::size_t count_of(va_list list) noexcept {
@@ -124,7 +150,7 @@ TOWPATH_EXPORT int fexecve(int fd, char* const arguments[], char* const environm
     return -1;
   }
   FoundPath place;
-  if (path_of_descriptor(fd, place) && !prepare(place.path, own)) return -1;
+  if (path_of_descriptor(fd, place) && !prepare(place.path, own, true)) return -1;
   return real().fexecve(fd, arguments, own.get());
 }
 
@@ -142,7 +168,7 @@ TOWPATH_EXPORT int execveat(int directory, const char* path, char* const argumen
     const bool found = *path == '/' || directory == AT_FDCWD ? copy_path(path, place)
                        : by_descriptor                       ? path_of_descriptor(directory, place)
                                                              : path_below_descriptor(directory, path, place);
-    if (found && !prepare(place.path, own)) return -1;
+    if (found && !prepare(place.path, own, by_descriptor)) return -1;
   }
   const long result = sys::call(SYS_execveat, directory, path, arguments, plain ? environment : own.get(), flags);
   errno = static_cast<int>(-result);

@@ -30,6 +30,12 @@ bool names(const char* entry, std::string_view name) noexcept {
   return text.size() > name.size() && text.starts_with(name) && text[name.size()] == '=';
 }
 
+std::size_t occurrences(char* const* environment, std::string_view name) noexcept {
+  std::size_t count = 0;
+  for (; *environment != nullptr; ++environment) count += names(*environment, name) ? 1 : 0;
+  return count;
+}
+
 }  // namespace
 
 const char* value_in(char* const* environment, std::string_view name) noexcept {
@@ -45,13 +51,12 @@ ExecEnvironment::ExecEnvironment(char* const* given) noexcept : out_(given) {
   std::size_t count = 0;
   while (given[count] != nullptr) ++count;
   const std::string_view library = own_path();
-  const char* const preload = value_in(given, preload_variable);
-  const bool has_library = library.empty() || (preload != nullptr && lists(preload, library));
-  bool has_agent = value_in(given, wire::control_variable) != nullptr;
+  const bool has_library = library.empty() || (occurrences(given, preload_variable) == 1 &&
+                                               lists(value_in(given, preload_variable), library));
   AgentAddress agent;
   agent_address(agent);
+  bool has_agent = false;
   if (agent.standalone) {
-    has_agent = false;
     for (std::size_t i = 0; i < count && !has_agent; ++i) {
       std::string_view name(given[i]);
       if (const auto end = name.find('='); end != name.npos && end + 1 < name.size()) {
@@ -59,6 +64,12 @@ ExecEnvironment::ExecEnvironment(char* const* given) noexcept : out_(given) {
         has_agent = configures(name);
       }
     }
+  } else {
+    char text[most_control_text];
+    const std::size_t size = control_text(text);
+    const char* const value = value_in(given, wire::control_variable);
+    has_agent =
+        occurrences(given, wire::control_variable) == 1 && std::string_view(value) == std::string_view(text, size);
   }
   if (has_library && has_agent) return;
   copy(given, count);
@@ -98,6 +109,13 @@ void ExecEnvironment::add(char* variable) noexcept {
   own_[size_] = nullptr;
 }
 
+void ExecEnvironment::drop(std::string_view name) noexcept {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < size_; ++i)
+    if (!names(own_[i], name)) own_[kept++] = own_[i];
+  own_[size_ = kept] = nullptr;
+}
+
 void ExecEnvironment::hide_library() noexcept {
   if (out_ == nullptr || own_path().empty()) return;
   const char* const list = value_in(out_, preload_variable);
@@ -109,10 +127,7 @@ void ExecEnvironment::hide_library() noexcept {
     if (own_ == nullptr) return;
   }
   // Others' entries would not be found there either, where they are paths: the whole variable goes.
-  std::size_t kept = 0;
-  for (std::size_t i = 0; i < size_; ++i)
-    if (!names(own_[i], preload_variable)) own_[kept++] = own_[i];
-  own_[size_ = kept] = nullptr;
+  drop(preload_variable);
 }
 
 // In front of what the program wants to be preloaded.
@@ -132,11 +147,7 @@ void ExecEnvironment::add_preload(char* const* given) noexcept {
     at += part.size();
   }
   *at = '\0';
-  for (std::size_t i = 0; i < size_; ++i)
-    if (names(own_[i], preload_variable)) {
-      own_[i] = preload_;
-      return;
-    }
+  drop(preload_variable);
   add(preload_);
 }
 
@@ -152,6 +163,7 @@ void ExecEnvironment::add_agent(char* const*) noexcept {
   char* const text = control_ + wire::control_variable.size() + 1;
   const std::size_t size = control_text(std::span<char, most_control_text>(text, most_control_text));
   text[size] = '\0';
+  drop(wire::control_variable);  // of whomever
   if (size != 0) add(control_);
   else out_ = nullptr;
 }

@@ -30,6 +30,7 @@ class ExecEnvironment {
 
  private:
   void copy(char* const* given, std::size_t count) noexcept;
+  void drop(std::string_view name) noexcept;
   void add_preload(char* const* given) noexcept;
   void add_agent(char* const* given) noexcept;
 

@@ -32,6 +32,19 @@ bool held_back(int fd) noexcept {
   return true;
 }
 
+void disconnected_socket(int fd) noexcept {
+  const Page* known = mapped_page();
+  const std::uint64_t cookie = known != nullptr ? cookie_of(fd) : 0;
+  if (known == nullptr || find_socket(*known, cookie) == nullptr) return;
+  Conversation talk;
+  wire::Message ask{};
+  wire::Reply reply;
+  ask.kind = wire::Ask::closing;
+  ask.closing.cookie = cookie;
+  ask.closing.fd = -1;
+  if (talk.say(ask)) (void)talk.hear(reply, false);
+}
+
 void closing_socket(int fd) noexcept {
   Conversation talk;
   wire::Message ask{};

@@ -13,7 +13,10 @@ bool held_back(int fd) noexcept;
 // number are forgotten, and the attempt with them when nothing else holds the socket.
 void closing_socket(int fd) noexcept;
 
-// The same for every pending socket with first <= number <= last.
+// A stream was taken off its peer: what is known of it is not true any more.
+void disconnected_socket(int fd) noexcept;
+
+// closing_socket() for every pending socket with first <= number <= last.
 void closing_range(unsigned first, unsigned last) noexcept;
 
 }  // namespace towpath

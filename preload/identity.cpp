@@ -37,8 +37,8 @@ TOWPATH_EXPORT int getpeername(int fd, sockaddr* address, socklen_t* size) noexc
   if (state_of(*entry) == SocketState::dns) {
     const Page* const known = mapped_page();
     target = known != nullptr && *size <= room ? led_to(*known, *entry, Endpoint::from(address, *size)) : Endpoint{};
-  } else if (state_of(*entry) == SocketState::muted) {
-    return result;  // the kernel's own answer is right
+  } else if (state_of(*entry) == SocketState::muted || state_of(*entry) == SocketState::failed) {
+    return result;  // the kernel's own answer is right: a failed socket was connected directly since
   }
   sockaddr_storage shown;
   const socklen_t full = target.to(shown, address->sa_family);

@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 #include "base/sys.h"
-#include "preload/process.h"
+#include "preload/exec_environment.h"
+#include "preload/real.h"
 
 namespace towpath {
 
@@ -36,19 +37,33 @@ bool executable(const FoundPath& file) noexcept {
 
 bool copy_path(const char* path, FoundPath& out) noexcept { return join(out, {path}); }
 
-bool search_path(const char* file, FoundPath& out) noexcept {
-  if (file == nullptr || *file == '\0') return false;
-  if (std::strchr(file, '/') != nullptr) return copy_path(file, out);
-  std::string_view list = environment("PATH");
-  if (list.empty()) list = "/usr/local/bin:/bin:/usr/bin";
-  for (;;) {
-    const auto end = list.find(':');
-    std::string_view directory = list;
-    if (end != list.npos) directory.remove_suffix(list.size() - end);
-    if (join(out, {directory.empty() ? std::string_view(".") : directory, "/", file}) && executable(out)) return true;
-    if (end == list.npos) return false;
-    list.remove_prefix(end + 1);
+PathSearch::PathSearch(const char* file) noexcept : file_(file), list_(nullptr) {
+  if (file == nullptr || *file == '\0') return;
+  list_ = "";
+  if (std::strchr(file, '/') != nullptr) return;
+  list_ = value_in(environ, "PATH");
+  // Each libc has a list of its own for a PATH that is unset; one that is empty is the current directory.
+  if (list_ == nullptr)
+    list_ = libc_symbol("gnu_get_libc_version") != nullptr ? "/bin:/usr/bin" : "/usr/local/bin:/bin:/usr/bin";
+}
+
+bool PathSearch::next(FoundPath& out) noexcept {
+  while (list_ != nullptr) {
+    const char* const end = std::strchr(list_, ':');
+    const std::string_view directory(list_,
+                                     end != nullptr ? static_cast<std::size_t>(end - list_) : std::strlen(list_));
+    list_ = end != nullptr ? end + 1 : nullptr;
+    if (std::strchr(file_, '/') != nullptr || directory.empty()) return copy_path(file_, out);
+    if (join(out, {directory, "/", file_})) return true;
   }
+  return false;
+}
+
+bool search_path(const char* file, FoundPath& out) noexcept {
+  PathSearch search(file);
+  while (search.next(out))
+    if (executable(out)) return true;
+  return false;
 }
 
 bool path_of_descriptor(int fd, FoundPath& out) noexcept {

@@ -15,8 +15,6 @@ using namespace towpath;
 
 namespace {
 
-using Spawn = decltype(&::posix_spawn);
-
 bool find_shim(AgentPaths& paths, const char*& out) noexcept {
   agent_paths(paths);
   for (const char* const* path = paths.list; *path != nullptr; ++path) {
@@ -67,23 +65,30 @@ int spawn_supervised(pid_t* pid, const char* path, const posix_spawn_file_action
   return real().posix_spawn(pid, shim, actions, attributes, line, environment.get());
 }
 
-int spawn(Spawn function, pid_t* pid, const char* file, const char* path, const posix_spawn_file_actions_t* actions,
-          const posix_spawnattr_t* attributes, char* const* arguments, char* const* given) noexcept {
+int spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attributes,
+          char* const* arguments, char* const* given) noexcept {
   ExecEnvironment environment(given);
   if (environment.get() == nullptr) return ENOMEM;
-  if (path != nullptr) {
-    ProgramFile program;
-    inspect_program(path, program);
-    // The child may change its directory before it executes: what is at that path then cannot be known here.
-    const bool elsewhere =
-        program.kind == ProgramFile::Kind::unreadable && program.error == ENOENT && *path != '/' && actions != nullptr;
-    const ExecFate fate = elsewhere ? ExecFate::filter : fate_of(program);
-    if (fate == ExecFate::refused) return EACCES;
-    if (fate == ExecFate::hidden) environment.hide_library();
-    if ((fate == ExecFate::filter || fate == ExecFate::hidden) && !is_supervised())
-      return spawn_supervised(pid, path, actions, attributes, arguments, environment, program.go);
-  }
-  return function(pid, file, actions, attributes, arguments, environment.get());
+  ProgramFile program;
+  inspect_program(path, program);
+  // The child may change its directory before it executes: what is at that path then only it can know.
+  const bool elsewhere = *path != '/' && actions != nullptr;
+  const ExecFate fate = elsewhere ? ExecFate::filter : fate_of(program);
+  if (fate == ExecFate::refused) return EACCES;
+  if (fate == ExecFate::hidden) environment.hide_library();
+  if (fate != ExecFate::as_it_is && !is_supervised())
+    return spawn_supervised(pid, path, actions, attributes, arguments, environment, program.go);
+  return real().posix_spawn(pid, path, actions, attributes, arguments, environment.get());
+}
+
+// libc starts /bin/sh behind every hook: it must be one that the library reaches. False: errno is set.
+bool shell_is_ours(const char* command) noexcept {
+  ProgramFile shell;
+  inspect_program("/bin/sh", shell);
+  if (fate_of(shell) == ExecFate::as_it_is) return true;
+  complain(command, "the library does not reach /bin/sh here (it is static, or this is a chroot): it is not executed");
+  errno = EACCES;
+  return false;
 }
 
 // The shell that libc starts gets the environment as it is now, and is not ours where that has been cleaned: it exports
@@ -127,7 +132,7 @@ TOWPATH_EXPORT int posix_spawn(pid_t* pid, const char* path, const posix_spawn_f
                                char* const environment[]) {
   if (!active() || !readable(path, 1))
     return real().posix_spawn(pid, path, actions, attributes, arguments, environment);
-  return spawn(real().posix_spawn, pid, path, path, actions, attributes, arguments, environment);
+  return spawn(pid, path, actions, attributes, arguments, environment);
 }
 
 TOWPATH_EXPORT int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
@@ -136,12 +141,13 @@ TOWPATH_EXPORT int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_
   if (!active() || !readable(file, 1))
     return real().posix_spawnp(pid, file, actions, attributes, arguments, environment);
   FoundPath found;
-  const char* const path = search_path(file, found) ? found.path : nullptr;
-  return spawn(real().posix_spawnp, pid, file, path, actions, attributes, arguments, environment);
+  if (!search_path(file, found)) return real().posix_spawnp(pid, file, actions, attributes, arguments, environment);
+  return spawn(pid, found.path, actions, attributes, arguments, environment);
 }
 
 TOWPATH_EXPORT int system(const char* command) {
   if (!active() || command == nullptr) return real().system(command);
+  if (!shell_is_ours(command)) return -1;
   const ExecEnvironment environment(environ);
   if (!environment.changed()) return real().system(command);
   const std::size_t room = 4 * std::strlen(command) + room_for_exports;
@@ -153,6 +159,7 @@ TOWPATH_EXPORT int system(const char* command) {
 
 TOWPATH_EXPORT FILE* popen(const char* command, const char* type) {
   if (!active() || command == nullptr) return real().popen(command, type);
+  if (!shell_is_ours(command)) return nullptr;
   const ExecEnvironment environment(environ);
   if (!environment.changed()) return real().popen(command, type);
   const std::size_t room = 4 * std::strlen(command) + room_for_exports;

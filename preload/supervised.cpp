@@ -4,17 +4,26 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/sys.h"
 #include "preload/ask.h"
 #include "preload/process.h"
+#include "preload/real.h"
 #include "preload/standalone.h"
 
 namespace towpath {
 
 namespace {
+
+// Of what the kernel handed to this process at its start.
+unsigned long getauxval_of(unsigned long wanted) noexcept {
+  using Getauxval = unsigned long (*)(unsigned long);
+  static const auto function = reinterpret_cast<Getauxval>(libc_symbol("getauxval"));
+  return function != nullptr ? function(wanted) : 0;
+}
 
 // With CAP_SYS_ADMIN a filter does not take a setuid program's privileges away.
 bool may_filter_privileged() noexcept {
@@ -67,11 +76,15 @@ bool enter_supervision(std::string_view program, bool go) noexcept {
 }
 
 void supervise_go() noexcept {
-  const long fd = sys::call(SYS_openat, AT_FDCWD, "/proc/self/exe", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return;
+  long fd = sys::call(SYS_openat, AT_FDCWD, "/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    fd = sys::call(SYS_openat, AT_FDCWD, reinterpret_cast<const char*>(getauxval_of(AT_EXECFN)), O_RDONLY | O_CLOEXEC);
   ProgramFile self;
-  inspect_image(static_cast<int>(fd), self);
-  sys::call(SYS_close, fd);
+  self.go = true;  // what cannot be looked at is taken for it
+  if (fd >= 0) {
+    inspect_image(static_cast<int>(fd), self);
+    sys::call(SYS_close, fd);
+  }
   if (!self.go) return;
   if (!enter_supervision("this Go program", true) && !trap::deny_network())
     complain("this Go program",
@@ -79,12 +92,13 @@ void supervise_go() noexcept {
 }
 
 ExecFate fate_of(const ProgramFile& program) noexcept {
-  const bool unknown = program.kind == ProgramFile::Kind::unknown;
-  const bool unreadable = program.kind == ProgramFile::Kind::unreadable;
-  if (unknown || (unreadable && program.error != EACCES))
-    return ExecFate::as_it_is;  // the kernel refuses it, or knows better
+  if (program.kind == ProgramFile::Kind::unknown) return ExecFate::as_it_is;  // the kernel refuses it, or knows better
+  // Not there: the kernel says so. Any other reason is one of ours only, and the program may run all the same.
+  if (program.kind == ProgramFile::Kind::unreadable &&
+      (program.error == ENOENT || program.error == ENOTDIR || program.error == ELOOP || program.error == ENAMETOOLONG))
+    return ExecFate::as_it_is;
   // Go, too: supervise_go().
-  const bool loads = program.kind == ProgramFile::Kind::dynamic && !program.privileged;
+  const bool loads = program.kind == ProgramFile::Kind::dynamic && !program.privileged && !program.secure;
   const bool hidden = !library_is_visible();
   if (loads && !hidden) return ExecFate::as_it_is;
   if (is_supervised()) return hidden ? ExecFate::hidden : ExecFate::as_it_is;

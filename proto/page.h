@@ -63,6 +63,7 @@ struct PageNotice {
   std::uint32_t unused;
 };
 inline constexpr std::uint32_t page_notices = 8192;
+inline constexpr std::uint32_t page_listeners = 4096;
 
 struct Page {
   std::uint32_t magic;
@@ -81,6 +82,7 @@ struct Page {
   DnsDoor doors[page_dns_doors];
   PageEntry entries[page_entries];
   PageNotice notices[page_notices];
+  std::atomic<std::uint64_t> last_notice[page_listeners];  // by the listener's key: the highest id that was taken
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 

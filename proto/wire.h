@@ -112,7 +112,7 @@ struct EpollAsk {
 
 struct ClosingAsk {
   std::uint64_t cookie;
-  std::int32_t fd;
+  std::int32_t fd;  // -1: the socket stays, and was taken off its peer
 };
 
 struct WatchAsk {

@@ -117,16 +117,9 @@ Entered enter(int connection, const wire::Token& token, Flavour flavour) noexcep
 }
 
 bool deny_network() noexcept {
-  sock_filter code[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 4),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 1, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EACCES),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog program{sizeof code / sizeof *code, code};
+  sock_filter code[most_instructions];
+  const std::size_t size = build_denial(code);
+  const sock_fprog program{static_cast<unsigned short>(size), code};
   if (sys::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0) return true;
   sys::call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   return sys::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;

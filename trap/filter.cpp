@@ -16,14 +16,23 @@ constexpr std::uint32_t allow = SECCOMP_RET_ALLOW;
 constexpr std::uint32_t show = SECCOMP_RET_USER_NOTIF;
 constexpr std::uint32_t refuse(int error) noexcept { return SECCOMP_RET_ERRNO | static_cast<std::uint32_t>(error); }
 
+// sendto, sendmsg, sendmmsg: the call and which of its arguments the flags are.
+struct Sending {
+  std::uint32_t call;
+  unsigned flags;
+};
+constexpr std::uint32_t io_uring_setup_anywhere = 425;  // the same number on every architecture
+
 #if defined(__x86_64__)
 constexpr std::uint32_t own_architecture = AUDIT_ARCH_X86_64;
 constexpr std::uint32_t foreign_architecture = AUDIT_ARCH_I386;
 constexpr std::uint32_t foreign_calls[] = {102, 359, 362};  // socketcall, socket, connect
+constexpr Sending foreign_sends[] = {{369, 3}, {370, 2}, {345, 3}};
 #elif defined(__aarch64__)
 constexpr std::uint32_t own_architecture = AUDIT_ARCH_AARCH64;
 constexpr std::uint32_t foreign_architecture = AUDIT_ARCH_ARM;
 constexpr std::uint32_t foreign_calls[] = {281, 283};  // socket, connect
+constexpr Sending foreign_sends[] = {{290, 3}, {296, 2}, {374, 3}};
 #else
 #error "towpath knows the system calls of x86-64 and AArch64 only"
 #endif
@@ -133,6 +142,14 @@ std::size_t build(std::span<sock_filter, most_instructions> out, const Flavour& 
   const std::size_t native = a.unless_equal(foreign_architecture);
   a.load(offsetof(seccomp_data, nr));
   for (const std::uint32_t call : foreign_calls) a.when_equal(call, show);
+  a.when_equal(io_uring_setup_anywhere, refuse(ENOSYS));
+  for (const auto& [call, flags] : foreign_sends) {
+    a.begin(call);
+    a.load(argument(flags));
+    a.when_any(MSG_FASTOPEN, refuse(EOPNOTSUPP));
+    a.verdict(allow);
+    a.end();
+  }
   a.verdict(allow);
   a.land(native);
   a.when_not(own_architecture, refuse(ENOSYS));
@@ -160,6 +177,25 @@ std::size_t build(std::span<sock_filter, most_instructions> out, const Flavour& 
     a.always(SYS_recvmsg, show);
   }
   if (flavour.births) births(a);
+  a.always(SYS_io_uring_setup, refuse(ENOSYS));
+  a.verdict(allow);
+  return a.size();
+}
+
+std::size_t build_denial(std::span<sock_filter, most_instructions> out) noexcept {
+  Assembler a(out);
+  a.load(offsetof(seccomp_data, arch));
+  a.when_not(own_architecture, refuse(ENOSYS));
+  a.load(offsetof(seccomp_data, nr));
+#if defined(__x86_64__)
+  a.when_any(0x40000000u, refuse(ENOSYS));
+#endif
+  a.begin(SYS_socket);
+  a.load(argument(0));
+  a.when_equal(AF_INET, refuse(EACCES));
+  a.when_equal(AF_INET6, refuse(EACCES));
+  a.verdict(allow);
+  a.end();
   a.always(SYS_io_uring_setup, refuse(ENOSYS));
   a.verdict(allow);
   return a.size();

@@ -42,6 +42,9 @@ inline constexpr std::size_t most_instructions = 160;
 // The number of instructions; 0 when they do not fit (a mistake of ours).
 [[nodiscard]] std::size_t build(std::span<sock_filter, most_instructions> out, const Flavour& flavour) noexcept;
 
+// The same for a filter without a listener that lets nobody make an INET socket, or a ring.
+[[nodiscard]] std::size_t build_denial(std::span<sock_filter, most_instructions> out) noexcept;
+
 // Flags that a message bears which hands the listener to the agent, so that a filter that stops sendmsg lets it pass. A
 // datagram sent so would not be routed beyond its own link.
 inline constexpr int hand_over_flags = 0x4 | 0x80 | 0x4000;  // MSG_DONTROUTE | MSG_EOR | MSG_NOSIGNAL

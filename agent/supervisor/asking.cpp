@@ -15,7 +15,8 @@ namespace towpath {
 void Supervisor::epoll_ctl(const Notice& notice) {
   if (!parts_.judge.any_attempt()) return notice.go_on();
   Target socket;
-  if (!inspect(notice, notice.descriptor(2), socket)) return notice.go_on();
+  if (!inspect(notice, notice.descriptor(2), socket))
+    return errno == EMFILE || errno == ENFILE ? notice.fail(ENOMEM) : notice.go_on();
   Attempt* attempt = parts_.judge.find(socket.cookie);
   if (attempt == nullptr || attempt->order().native) return notice.go_on();
   const pid_t process = tasks_.process_of(notice.tid);
@@ -77,6 +78,7 @@ void Supervisor::getpeername(const Notice& notice) {
   const PageEntry* entry = find_socket(parts_.page.page(), socket.cookie);
   if (entry == nullptr) return notice.go_on();
   const SocketState state = entry->state.load();
+  if (state == SocketState::failed) return notice.go_on();  // connected since, perhaps, and not by us
   if (state == SocketState::pending || state == SocketState::lost) return notice.fail(ENOTCONN);
   sockaddr_storage own;
   socklen_t own_size = sizeof own;

@@ -76,7 +76,7 @@ void Supervisor::connect(const Notice& notice) {
                            : refuse(notice, "towpath may not read this program's memory",
                                     "give towpath CAP_SYS_PTRACE, or run both as the same user");
   if (!notice.valid()) return notice.fail(EINTR);  // the descriptor and the memory may be somebody else's
-  processes_.insert(tasks_.process_of(notice.tid));
+  note_process(notice.tid);
   if (!socket.fd) {
     // A tunnel that stands: its copy was let go. The program may end it, and cannot have another on that socket.
     if (address.ss_family != AF_UNSPEC) return notice.fail(EISCONN);
@@ -87,11 +87,14 @@ void Supervisor::connect(const Notice& notice) {
   if (address.ss_family == AF_UNSPEC) {
     if (Attempt* attempt = parts_.judge.find(socket.cookie)) attempt->cancel();
     const int error = ::connect(socket.fd.get(), judged, static_cast<socklen_t>(size)) == 0 ? 0 : errno;
-    if (socket.type == SOCK_DGRAM) parts_.page.forget(socket.cookie);
+    parts_.page.forget(socket.cookie);
     return notice.done(error);
   }
   const Endpoint target = Endpoint::from(judged, static_cast<socklen_t>(size));
   if (socket.type == SOCK_DGRAM && target.address) return connect_datagram(notice, std::move(socket), target);
+  if (socket.type != SOCK_STREAM && socket.type != SOCK_RAW && socket.type != SOCK_DGRAM)
+    return refuse(notice, "a connection of this type of socket cannot be led through the proxy",
+                  "let the program use TCP");
   // For a stream a mismatch is an error that the kernel words best, and so is everything about raw sockets.
   if (socket.type != SOCK_STREAM || !target.address || socket.domain != address.ss_family)
     return notice.done(::connect(socket.fd.get(), judged, static_cast<socklen_t>(size)) == 0 ? 0 : errno);

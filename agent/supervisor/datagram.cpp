@@ -24,6 +24,12 @@ bool is_udp(int fd) noexcept {
          (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE);
 }
 
+// To an IPv4 datagram socket an address of no family is one of IPv4 (net/ipv4/udp.c).
+Endpoint destination(sockaddr_storage& address, std::size_t size) noexcept {
+  if (address.ss_family == AF_UNSPEC) address.ss_family = AF_INET;
+  return Endpoint::from(reinterpret_cast<sockaddr*>(&address), static_cast<socklen_t>(size));
+}
+
 }  // namespace
 
 // What a call wants to send, as it stands in the program's memory.
@@ -44,7 +50,7 @@ void Supervisor::sendto(const Notice& notice) {
   Outgoing what;
   what.parts.push_back({reinterpret_cast<void*>(notice.data.args[1]), notice.data.args[2]});
   what.flags = notice.descriptor(3);
-  send_to(notice, Endpoint::from(reinterpret_cast<sockaddr*>(&address), static_cast<socklen_t>(size)), what);
+  send_to(notice, destination(address, size), what);
 }
 
 void Supervisor::sendmsg(const Notice& notice, bool many) {
@@ -65,34 +71,40 @@ void Supervisor::sendmsg(const Notice& notice, bool many) {
     return notice.fail(EFAULT);
   what.flags = notice.descriptor(many ? 3 : 2);
   if (many) what.count_at = notice.data.args[1] + offsetof(mmsghdr, msg_len);
-  send_to(notice, Endpoint::from(reinterpret_cast<sockaddr*>(&address), static_cast<socklen_t>(size)), what);
+  send_to(notice, destination(address, size), what);
 }
 
 void Supervisor::send_to(const Notice& notice, const Endpoint& target, const Outgoing& what) {
   const bool question = target.port == dns_port;
   const Page& page = parts_.page.page();
-  if (!target.address || (!question && target.address.is_loopback())) return notice.go_on();
-  if (!question && !is_synthetic(page, target.address) && page.udp_blocked == 0) return notice.go_on();
+  const bool synthetic = target.address && is_synthetic(page, target.address);
+  const bool here = target.address.is_loopback() && !question;
+  // With `udp: block` nothing goes on that bears an address: by then it could be another one.
+  const bool blocked = page.udp_blocked != 0;
+  if (!blocked && (!target.address || here || (!question && !synthetic))) return notice.go_on();
   Target socket;
   switch (look(notice, notice.descriptor(0), socket)) {
     case Look::inet: break;
-    case Look::stranger: return notice.fail(ENETUNREACH);
+    case Look::stranger: return target.address ? notice.fail(ENETUNREACH) : notice.go_on();
     default: return;
   }
   if (socket.type == SOCK_STREAM) return notice.go_on();  // connected: the kernel does not look at the address
   if (!socket.fd || !notice.valid()) return notice.fail(ENETUNREACH);
-  if (!is_udp(socket.fd.get())) return is_synthetic(page, target.address) ? notice.fail(ENETUNREACH) : notice.go_on();
-  processes_.insert(tasks_.process_of(notice.tid));
-  wire::DatagramAsk ask{};
-  ask.target = target;
-  ask.cookie = socket.cookie;
-  ask.domain = socket.domain;
-  const wire::Reply reply = parts_.datagrams.judge(ask, socket.fd.get());
+  if (!is_udp(socket.fd.get())) return synthetic ? notice.fail(ENETUNREACH) : notice.go_on();
+  if (!target.address) return notice.fail(EAFNOSUPPORT);
+  note_process(notice.tid);
   Endpoint to = target;
-  if (reply.kind == wire::Answer::muted) return notice.fail(ENETUNREACH);
-  if (reply.kind == wire::Answer::instead) to = reply.endpoint;
-  else if (reply.kind != wire::Answer::direct) return notice.fail(reply.number != 0 ? reply.number : ENETUNREACH);
-  else if (what.count_at == 0) return notice.go_on();
+  if (!here) {
+    wire::DatagramAsk ask{};
+    ask.target = target;
+    ask.cookie = socket.cookie;
+    ask.domain = socket.domain;
+    const wire::Reply reply = parts_.datagrams.judge(ask, socket.fd.get());
+    if (reply.kind == wire::Answer::muted) return notice.fail(ENETUNREACH);
+    if (reply.kind == wire::Answer::instead) to = reply.endpoint;
+    else if (reply.kind != wire::Answer::direct) return notice.fail(reply.number != 0 ? reply.number : ENETUNREACH);
+    else if (!blocked) return notice.go_on();
+  }
 
   std::vector<std::byte> bytes;
   for (const iovec& part : what.parts) {

@@ -62,6 +62,12 @@ void HeldCall::verdict(int error) {
   host_.on_released(*this);
 }
 
+void HeldCall::abandoned() {
+  for (const Notice& each : waiting_) each.fail(EINTR);  // nobody hears it; the notices are forgotten
+  waiting_.clear();
+  host_.on_released(*this);
+}
+
 bool HeldCall::still_there() const {
   return std::any_of(waiting_.begin(), waiting_.end(), [](const Notice& each) { return each.valid(); });
 }

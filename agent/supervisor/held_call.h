@@ -37,6 +37,7 @@ class HeldCall final : public Caller {
   void on_tree_ended(const Listener& listener);
 
   void verdict(int error) override;
+  void abandoned() override;
   bool dial(const Endpoint&) override { return false; }
   [[nodiscard]] bool still_there() const override;
 

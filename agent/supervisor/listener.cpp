@@ -51,12 +51,9 @@ bool Listener::start() {
 }
 
 void Listener::answer_orphans() noexcept {
-  std::uint64_t last = 0;
+  const std::uint64_t last = page_.last_notice(key_);
   for (std::uint32_t i = 0; i < page_notices; ++i)
-    if (const std::uint64_t id = page_.take_notice(i, key_); id != 0) {
-      send(id, 0, -ENETDOWN, 0);
-      last = std::max(last, id);
-    }
+    if (const std::uint64_t id = page_.take_notice(i, key_); id != 0) send(id, 0, -ENETDOWN, 0);
   for (std::uint64_t id = last + 1; last != 0 && id <= last + most_unnoted; ++id)
     if (ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0) send(id, 0, -ENETDOWN, 0);
 }

@@ -37,7 +37,7 @@ void Supervisor::make_socket(const Notice& notice) {
   const std::uint64_t inode = socket_inode(copy.get());
   const int number = notice.from->inject(notice, copy.get(), (type & SOCK_CLOEXEC) != 0);
   if (number < 0) return notice.fail(-number);
-  processes_.insert(tasks_.process_of(notice.tid));
+  note_process(notice.tid);
   born.copy = std::move(copy);
   births_.add(inode, std::move(born));
   watch_time();
@@ -52,7 +52,7 @@ void Supervisor::make_epoll(const Notice& notice) {
   const int number = notice.from->inject(notice, copy.get(), !old && argument != 0);
   if (number < 0) return notice.fail(-number);
   const pid_t process = tasks_.process_of(notice.tid);
-  processes_.insert(process);
+  note_process(notice.tid);
   if (const std::uint64_t marker = births_.add_epoll(process, number, std::move(copy)); marker != 0)
     (void)shelf_.put(births_.epolls().at(marker).get(), epoll_note | marker);
   watch_time();
@@ -81,6 +81,8 @@ void Supervisor::foreign_call(const Notice& notice) {
   if (notice.data.nr == socket_call) domain = static_cast<std::uint32_t>(notice.data.args[0]);
   if (notice.data.nr == socketcall) {
     const auto what = notice.data.args[0];  // 1: socket, 3: connect
+    // sendto, sendmsg, sendmmsg: whether with fast open stands in memory only.
+    if (what == 11 || what == 16 || what == 20) return notice.fail(EOPNOTSUPP);
     if (what != 1 && what != 3) return notice.go_on();
     if (what == 1 && read_memory(notice.tid, notice.data.args[1] & 0xffffffff, &domain, sizeof domain) != 0)
       return notice.fail(EFAULT);

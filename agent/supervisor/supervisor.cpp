@@ -159,6 +159,10 @@ void Supervisor::on_tick() {
   if (held_.empty() && receiving_.empty() && gated_.empty() && !births_.any_copy()) clock_.reset();
 }
 
+void Supervisor::note_process(pid_t tid) {
+  if (const pid_t process = tasks_.process_of(tid); process != 0) processes_.insert(process);
+}
+
 std::vector<pid_t> Supervisor::roots() {
   std::erase_if(processes_, [](pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; });
   std::vector<pid_t> out(processes_.begin(), processes_.end());
@@ -229,6 +233,10 @@ void Supervisor::refuse(const Notice& notice, std::string_view why, std::string_
   notice.fail(EACCES);
 }
 
+bool Supervisor::can_see(pid_t tid) const {
+  return access(("/proc/" + std::to_string(tid) + "/fd").c_str(), X_OK) == 0;
+}
+
 bool Supervisor::inspect(const Notice& notice, int number, Target& out) {
   const auto& births = notice.from->flavour().births;
   if (!births) {
@@ -237,7 +245,8 @@ bool Supervisor::inspect(const Notice& notice, int number, Target& out) {
   } else {
     const std::uint64_t inode = socket_inode(notice.tid, number);
     if (inode == 0) {
-      if (errno == ENOENT) errno = EBADF;
+      // Not there, or is it that /proc shows us nothing of that thread?
+      if (errno == ENOENT) errno = can_see(notice.tid) ? EBADF : EACCES;
       return false;
     }
     const Births::Born* born = births_.find(inode);
@@ -273,17 +282,19 @@ Supervisor::Look Supervisor::look(const Notice& notice, int number, Target& out)
     notice.go_on();
     return Look::other;
   }
-  switch (errno) {
-    case EPERM:
-    case EACCES:
-      refuse(notice, "towpath may not look into this program: it belongs to another user, or may not be read",
-             "give towpath CAP_SYS_PTRACE, or run both as the same user");
-      return Look::unreadable;
+  const int error = errno;
+  switch (error) {
     case ENOENT: return Look::stranger;
+    // Seen to be no socket. Nothing else may go on: the kernel would look at the number again, and find what we did
+    // not.
     case ENOTSOCK: notice.go_on(); return Look::other;
+    case EBADF: notice.fail(EBADF); return Look::bad;
     case EMFILE:
     case ENFILE: notice.fail(ENFILE); return Look::bad;
-    default: notice.go_on(); return Look::bad;  // EBADF, or the program is gone: the kernel says it best
+    default:
+      refuse(notice, "towpath may not look into this program: it belongs to another user, or may not be read",
+             "give towpath CAP_SYS_PTRACE, or run both as the same user; /proc must be mounted and show it");
+      return Look::unreadable;
   }
 }
 

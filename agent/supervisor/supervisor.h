@@ -98,7 +98,9 @@ class Supervisor final : public Listener::Host, public HeldCall::Host, public He
   Look look(const Notice& notice, int number, Target& out);
   bool inspect(const Notice& notice, int number, Target& out);
   void refuse(const Notice& notice, std::string_view why, std::string_view hint);
+  [[nodiscard]] bool can_see(pid_t tid) const;
   [[nodiscard]] bool same_network(pid_t tid) const;
+  void note_process(pid_t tid);
   [[nodiscard]] std::vector<pid_t> roots();
   void put_on_shelf(const Listener& listener);
   void watch_time();

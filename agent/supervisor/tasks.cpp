@@ -52,28 +52,40 @@ pid_t Tasks::process_of(pid_t tid) {
     threads_.erase(known);
   }
   char status[8192];
+  errno = ESRCH;
   const std::size_t size = read_status(tid, status);
   const auto process = static_cast<pid_t>(field({status, size}, "\nTgid:\t", 10));
-  if (process <= 0) return 0;
+  if (process <= 0) return 0;  // errno: of the open
   if (threads_.size() >= most_threads) threads_.clear();
   threads_[tid] = process;
   return process;
 }
 
 UniqueFd Tasks::take_descriptor(pid_t tid, int number) {
+  // Linux 6.9: the thread itself, whose table of descriptors may be another than its process's.
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL
+#endif
+  if (threads_have_pidfds_) {
+    const UniqueFd thread(static_cast<int>(syscall(SYS_pidfd_open, tid, PIDFD_THREAD)));
+    if (thread) return UniqueFd(static_cast<int>(syscall(SYS_pidfd_getfd, thread.get(), number, 0)));
+    if (errno != EINVAL) return {};
+    threads_have_pidfds_ = false;
+  }
   const pid_t process = process_of(tid);
-  if (process == 0) {
-    errno = ESRCH;
-    return {};
+  if (process == 0) return {};
+  const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, process, 0)));
+  if (!pidfd) return {};
+  UniqueFd out(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
+  if (process == tid) return out;
+  // Nothing may be concluded from the process's first thread where this one has a table of its own.
+  const int error = errno;
+  const std::uint64_t wanted = socket_inode(tid, number);
+  if (wanted == 0 || (out && socket_inode(out.get()) == wanted)) {
+    errno = wanted == 0 ? (errno == ENOENT ? EBADF : errno) : error;
+    return wanted == 0 ? UniqueFd() : std::move(out);
   }
-  if (processes_.size() >= most_processes) processes_.clear();
-  Process& known = processes_[process];
-  for (const bool again : {false, true}) {
-    if (!known.pidfd || again) known.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, process, 0)));
-    if (!known.pidfd) return {};
-    UniqueFd out(static_cast<int>(syscall(SYS_pidfd_getfd, known.pidfd.get(), number, 0)));
-    if (out || errno != ESRCH) return out;  // ESRCH: another process has the number by now
-  }
+  errno = EACCES;
   return {};
 }
 

@@ -15,7 +15,7 @@ namespace towpath {
 
 class Tasks {
  public:
-  // The process of a thread; 0 when it is gone or cannot be seen.
+  // The process of a thread; 0 with errno set when it is gone or cannot be seen.
   [[nodiscard]] pid_t process_of(pid_t tid);
   // The same open file as the thread's descriptor (pidfd_getfd); an empty one with errno set.
   [[nodiscard]] UniqueFd take_descriptor(pid_t tid, int number);
@@ -23,17 +23,17 @@ class Tasks {
   [[nodiscard]] bool is_go(pid_t process);
 
  private:
+  // What it executes.
   struct Process {
-    UniqueFd pidfd;
-    // Of the file that it executes.
     std::uint64_t device = 0, inode = 0;
     bool go = false;
   };
   static constexpr std::size_t most_threads = 8192;
-  static constexpr std::size_t most_processes = 256;  // each costs a descriptor
+  static constexpr std::size_t most_processes = 8192;
 
   std::unordered_map<pid_t, pid_t> threads_;  // to their process; checked at every use
   std::unordered_map<pid_t, Process> processes_;
+  bool threads_have_pidfds_ = true;
 };
 
 // Errno, or 0. All or nothing.

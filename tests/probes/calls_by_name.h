@@ -19,18 +19,18 @@
 #include <unistd.h>
 
 #ifdef CALLS_STATIC
-#define NAMES(X)                                                                                                    \
-  X(accept)                                                                                                         \
-  X(accept4)                                                                                                        \
-  X(alarm)                                                                                                          \
-  X(bind)                                                                                                           \
-  X(close)                                                                                                          \
-  X(connect) X(dup) X(dup2) X(dup3) X(epoll_create) X(epoll_create1) X(epoll_ctl) X(epoll_pwait) X(epoll_wait)      \
-      X(execve) X(fcntl) X(free) X(getpeername) X(getpid) X(getppid) X(getsockname) X(getsockopt) X(kill) X(listen) \
-          X(malloc) X(memset) X(open) X(pipe) X(poll) X(ppoll) X(prctl) X(pselect) X(read) X(readv) X(recv)         \
-              X(recvfrom) X(recvmmsg) X(recvmsg) X(select) X(send) X(sendfile) X(sendmmsg) X(sendmsg) X(sendto)     \
-                  X(setitimer) X(setns) X(setsockopt) X(shutdown) X(socket) X(socketpair) X(syscall) X(unshare)     \
-                      X(write) X(writev)
+#define NAMES(X)                                                                                                       \
+  X(accept)                                                                                                            \
+  X(accept4)                                                                                                           \
+  X(alarm)                                                                                                             \
+  X(bind)                                                                                                              \
+  X(close)                                                                                                             \
+  X(connect)                                                                                                           \
+  X(dup) X(dup2) X(dup3) X(epoll_create) X(epoll_create1) X(epoll_ctl) X(epoll_pwait) X(epoll_wait) X(execve) X(fcntl) \
+      X(free) X(getpeername) X(getpid) X(getppid) X(getsockname) X(getsockopt) X(kill) X(listen) X(malloc) X(memset)   \
+          X(open) X(pipe) X(poll) X(ppoll) X(prctl) X(pselect) X(read) X(readv) X(recv) X(recvfrom) X(recvmmsg)        \
+              X(recvmsg) X(select) X(send) X(sendfile) X(sendmmsg) X(sendmsg) X(sendto) X(setitimer) X(setns)          \
+                  X(setsockopt) X(shutdown) X(socket) X(socketpair) X(syscall) X(unshare) X(write) X(writev)
 static void* by_name(const char* name) {
   static const struct {
     const char* name;
