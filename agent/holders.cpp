@@ -30,13 +30,22 @@ Directory open_directory(pid_t pid, const char* name) {
 }
 
 // An entry that cannot be opened: of a process that has ended, or of one that we may not look into?
-bool has_ended(int error) noexcept { return error == ENOENT || error == ESRCH; }
+// A zombie holds nothing, and only root may look at its empty table.
+bool has_ended(pid_t pid, int error) {
+  if (error == ENOENT || error == ESRCH) return true;
+  const UniqueFd fd(open(("/proc/" + std::to_string(pid) + "/stat").c_str(), O_RDONLY | O_CLOEXEC));
+  char text[256];
+  const ssize_t size = fd ? read(fd.get(), text, sizeof text) : -1;
+  const std::string_view stat(text, size > 0 ? static_cast<std::size_t>(size) : 0);
+  const auto name_end = stat.rfind(") ");
+  return name_end != stat.npos && name_end + 2 < stat.size() && (stat[name_end + 2] == 'Z' || stat[name_end + 2] == 'X');
+}
 
 // False: `see` wants no more.
 bool see_descriptors(pid_t pid, const SeeDescriptor& see, bool& all) {
   const Directory list = open_directory(pid, "/fd");
   if (!list) {
-    all = all && has_ended(errno);
+    all = all && has_ended(pid, errno);
     return true;
   }
   while (const dirent* entry = readdir(list.get())) {
@@ -50,7 +59,7 @@ bool see_descriptors(pid_t pid, const SeeDescriptor& see, bool& all) {
 // Children are listed with the thread that made them. False: this kernel does not tell.
 bool add_children(pid_t pid, std::vector<pid_t>& out) {
   const Directory threads = open_directory(pid, "/task");
-  if (!threads) return has_ended(errno);
+  if (!threads) return has_ended(pid, errno);
   while (const dirent* entry = readdir(threads.get())) {
     if (entry->d_name[0] == '.') continue;
     const UniqueFd fd(

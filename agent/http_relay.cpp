@@ -236,7 +236,7 @@ bool HttpRelay::write_link() {
     case ProxyLink::Io::failed:
       // An answer may lie there all the same: of a proxy that refuses a body, or closed an idle connection.
       if (sent_any_ && read_link()) return true;
-      if (state_ != State::over && link_.state() != ProxyLink::State::down) on_link_end(true);
+      if (state_ != State::over && link_.state() == ProxyLink::State::up) on_link_end(true);
       return false;
   }
   sent_any_ = true;

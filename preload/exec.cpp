@@ -20,11 +20,12 @@ using namespace towpath;
 namespace {
 
 // True: the exec may go on. Else errno is set.
-bool prepare(const char* path) noexcept {
+bool prepare(const char* path, ExecEnvironment& environment) noexcept {
   ProgramFile program;
   inspect_program(path, program);
   switch (fate_of(program)) {
     case ExecFate::as_it_is: return true;
+    case ExecFate::hidden: environment.hide_library(); [[fallthrough]];
     case ExecFate::filter:
       if (enter_supervision(program.path, program.go)) return true;
       break;
@@ -36,24 +37,24 @@ bool prepare(const char* path) noexcept {
 
 int execve_hook(const char* path, char* const* arguments, char* const* given) noexcept {
   if (!active() || !readable(path, 1)) return real().execve(path, arguments, given);
-  const ExecEnvironment environment(given);
+  ExecEnvironment environment(given);
   if (environment.get() == nullptr) {
     errno = ENOMEM;
     return -1;
   }
-  if (!prepare(path)) return -1;
+  if (!prepare(path, environment)) return -1;
   return real().execve(path, arguments, environment.get());
 }
 
 int execvpe_hook(const char* file, char* const* arguments, char* const* given) noexcept {
   if (!active()) return real().execvpe(file, arguments, given);
-  const ExecEnvironment environment(given);
+  ExecEnvironment environment(given);
   if (environment.get() == nullptr) {
     errno = ENOMEM;
     return -1;
   }
   FoundPath found;
-  if (search_path(file, found) && !prepare(found.path)) return -1;
+  if (search_path(file, found) && !prepare(found.path, environment)) return -1;
   return real().execvpe(file, arguments, environment.get());
 }
 
@@ -117,20 +118,20 @@ TOWPATH_EXPORT int execle(const char* path, const char* first, ...) noexcept {
 
 TOWPATH_EXPORT int fexecve(int fd, char* const arguments[], char* const environment[]) noexcept {
   if (!active()) return real().fexecve(fd, arguments, environment);
-  const ExecEnvironment own(environment);
+  ExecEnvironment own(environment);
   if (own.get() == nullptr) {
     errno = ENOMEM;
     return -1;
   }
   FoundPath place;
-  if (path_of_descriptor(fd, place) && !prepare(place.path)) return -1;
+  if (path_of_descriptor(fd, place) && !prepare(place.path, own)) return -1;
   return real().fexecve(fd, arguments, own.get());
 }
 
 TOWPATH_EXPORT int execveat(int directory, const char* path, char* const arguments[], char* const environment[],
                             int flags) noexcept {
   const bool plain = !active() || !readable(path, 1);
-  const ExecEnvironment own(plain ? nullptr : environment);
+  ExecEnvironment own(plain ? nullptr : environment);
   if (!plain) {
     FoundPath place;
     if (own.get() == nullptr) {
@@ -141,7 +142,7 @@ TOWPATH_EXPORT int execveat(int directory, const char* path, char* const argumen
     const bool found = *path == '/' || directory == AT_FDCWD ? copy_path(path, place)
                        : by_descriptor                       ? path_of_descriptor(directory, place)
                                                              : path_below_descriptor(directory, path, place);
-    if (found && !prepare(place.path)) return -1;
+    if (found && !prepare(place.path, own)) return -1;
   }
   const long result = sys::call(SYS_execveat, directory, path, arguments, plain ? environment : own.get(), flags);
   errno = static_cast<int>(-result);

@@ -98,6 +98,23 @@ void ExecEnvironment::add(char* variable) noexcept {
   own_[size_] = nullptr;
 }
 
+void ExecEnvironment::hide_library() noexcept {
+  if (out_ == nullptr || own_path().empty()) return;
+  const char* const list = value_in(out_, preload_variable);
+  if (list == nullptr || !lists(list, own_path())) return;
+  if (own_ == nullptr) {
+    std::size_t count = 0;
+    while (out_[count] != nullptr) ++count;
+    copy(out_, count);
+    if (own_ == nullptr) return;
+  }
+  // Others' entries would not be found there either, where they are paths: the whole variable goes.
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < size_; ++i)
+    if (!names(own_[i], preload_variable)) own_[kept++] = own_[i];
+  own_[size_ = kept] = nullptr;
+}
+
 // In front of what the program wants to be preloaded.
 void ExecEnvironment::add_preload(char* const* given) noexcept {
   const std::string_view library = own_path();

@@ -15,6 +15,8 @@ class ExecEnvironment {
   static constexpr std::size_t most = 512;  // variables; a larger environment goes into a mapping
 
   explicit ExecEnvironment(char* const* given) noexcept;
+  // Takes the library out again, which no loader there would find.
+  void hide_library() noexcept;
   ~ExecEnvironment();
   ExecEnvironment(const ExecEnvironment&) = delete;
   ExecEnvironment& operator=(const ExecEnvironment&) = delete;

@@ -79,7 +79,8 @@ int spawn(Spawn function, pid_t* pid, const char* file, const char* path, const 
         program.kind == ProgramFile::Kind::unreadable && program.error == ENOENT && *path != '/' && actions != nullptr;
     const ExecFate fate = elsewhere ? ExecFate::filter : fate_of(program);
     if (fate == ExecFate::refused) return EACCES;
-    if (fate == ExecFate::filter && !(elsewhere && is_supervised()))
+    if (fate == ExecFate::hidden) environment.hide_library();
+    if ((fate == ExecFate::filter || fate == ExecFate::hidden) && !is_supervised())
       return spawn_supervised(pid, path, actions, attributes, arguments, environment, program.go);
   }
   return function(pid, file, actions, attributes, arguments, environment.get());

@@ -52,6 +52,7 @@ bool is_supervised() noexcept {
 }
 
 bool enter_supervision(std::string_view program, bool go) noexcept {
+  if (is_supervised()) return true;
   const Page* known = page();
   Conversation talk;
   wire::Token token;
@@ -71,7 +72,7 @@ void supervise_go() noexcept {
   ProgramFile self;
   inspect_image(static_cast<int>(fd), self);
   sys::call(SYS_close, fd);
-  if (!self.go || is_supervised()) return;
+  if (!self.go) return;
   if (!enter_supervision("this Go program", true) && !trap::deny_network())
     complain("this Go program",
              "nothing keeps its connections from going around the proxy: the kernel refuses every filter");
@@ -82,11 +83,13 @@ ExecFate fate_of(const ProgramFile& program) noexcept {
   const bool unreadable = program.kind == ProgramFile::Kind::unreadable;
   if (unknown || (unreadable && program.error != EACCES))
     return ExecFate::as_it_is;  // the kernel refuses it, or knows better
-  if (!program.privileged && program.preloadable() && library_is_visible()) return ExecFate::as_it_is;
-  if (program.kind == ProgramFile::Kind::dynamic && program.go && !program.privileged && library_is_visible())
-    return ExecFate::as_it_is;  // supervise_go()
-  if (is_supervised() || is_towpath(program)) return ExecFate::as_it_is;
-  if (!program.privileged || may_filter_privileged()) return ExecFate::filter;
+  // Go, too: supervise_go().
+  const bool loads = program.kind == ProgramFile::Kind::dynamic && !program.privileged;
+  const bool hidden = !library_is_visible();
+  if (loads && !hidden) return ExecFate::as_it_is;
+  if (is_supervised()) return hidden ? ExecFate::hidden : ExecFate::as_it_is;
+  if (is_towpath(program)) return ExecFate::as_it_is;
+  if (!program.privileged || may_filter_privileged()) return hidden ? ExecFate::hidden : ExecFate::filter;
   const Page* known = page();
   if (known != nullptr && known->setuid_direct != 0) return ExecFate::as_it_is;
   complain(program.path,

@@ -21,6 +21,7 @@ void supervise_go() noexcept;
 enum class ExecFate : std::uint8_t {
   as_it_is,  // the library goes along, or nothing has to
   filter,    // enter_supervision() first
+  hidden,    // the same, and no loader would find the library (a chroot)
   refused,   // nothing can follow it, and a line has said so: EACCES
 };
 ExecFate fate_of(const ProgramFile& program) noexcept;

@@ -30,6 +30,7 @@ class Births {
   // Null: not born here (not an INET socket, or older than the tree).
   [[nodiscard]] Born* find(std::uint64_t inode);
   void let_go(std::uint64_t inode);  // the copy
+  void forget(std::uint64_t inode) { sockets_.erase(inode); }
 
   // The new set became the process's descriptor `number`. Its marker; 0: it could not be marked.
   std::uint64_t add_epoll(pid_t process, int number, UniqueFd copy);

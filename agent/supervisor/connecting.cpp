@@ -77,7 +77,12 @@ void Supervisor::connect(const Notice& notice) {
                                     "give towpath CAP_SYS_PTRACE, or run both as the same user");
   if (!notice.valid()) return notice.fail(EINTR);  // the descriptor and the memory may be somebody else's
   processes_.insert(tasks_.process_of(notice.tid));
-  if (!socket.fd) return notice.fail(EISCONN);  // a tunnel that stands: its copy was let go
+  if (!socket.fd) {
+    // A tunnel that stands: its copy was let go. The program may end it, and cannot have another on that socket.
+    if (address.ss_family != AF_UNSPEC) return notice.fail(EISCONN);
+    births_.forget(socket_inode(notice.tid, notice.descriptor(0)));
+    return notice.go_on();
+  }
   const auto* judged = reinterpret_cast<const sockaddr*>(&address);
   if (address.ss_family == AF_UNSPEC) {
     if (Attempt* attempt = parts_.judge.find(socket.cookie)) attempt->cancel();

@@ -10,7 +10,7 @@ import unittest
 
 import test_programs
 from lab import netns, squid, tinyproxy
-from lab.case import main
+from lab.case import main, program
 from lab.programs import PROGRAMS, path_of
 from lab.tls import Authority, Haproxy
 from test_programs import ORIGIN, USERS
@@ -76,9 +76,13 @@ MORE = {
         "/usr/bin/python3", "-c",
         f"import http.client as h\nc = h.HTTPConnection('{host}', {port})\nc.request('GET', '{path}')\nprint(c.getresponse().read().decode())"],
 }
-# Programs that the library cannot reach (static Go) come to the same rows by the other front end:
-# {"go static": function (case, host, port, path) -> command}. Empty as long as there is only the library.
-OF_THE_OTHER_FRONT_END = {}
+# Programs that the library cannot reach come to the same rows by the supervisor.
+OF_THE_OTHER_FRONT_END = {
+    "go static": lambda case, host, port, path: [program("go-static/goclient"), "get", f"http://{host}:{port}{path}"],
+    "go cgo": lambda case, host, port, path: [program("go-cgo/goclient"), "get", f"http://{host}:{port}{path}"],
+    "busybox static wget": lambda case, host, port, path: [
+        case.need("busybox"), "wget", "-q", "-O", "-", f"http://{host}:{port}{path}"],
+}
 ALL = {**PROGRAMS, **MORE, **OF_THE_OTHER_FRONT_END}
 
 

@@ -1,4 +1,4 @@
-# suite: quick
+# suite: full
 """The relay in absolute form under load: bulk both ways, slow readers, many at once; and what squid's log says."""
 
 import hashlib
