@@ -1,7 +1,6 @@
 // Fact: a process tree has room for one seccomp user notification listener: who inherits a filter that has one gets
 // EBUSY for a second. When the listener is closed, the place is free again.
-// Leans on it: nothing yet. A supervisor for programs that libc hooks cannot reach (docs/operations.md) has to share
-// the listener of its own tree and to refuse a foreign one. Since 5.0.
+// Leans on it: the supervisor, which shares the listener of its own tree and refuses below a foreign one. Since 5.0.
 #include "tests/platform/fact.h"
 
 #include <stddef.h>

@@ -19,27 +19,23 @@
 #include <unistd.h>
 
 #ifdef CALLS_STATIC
-#define NAMES(X)                                                                                                       \
-  X(accept)                                                                                                            \
-  X(accept4)                                                                                                           \
-  X(alarm)                                                                                                             \
-  X(bind)                                                                                                              \
-  X(close)                                                                                                             \
-  X(connect)                                                                                                           \
-  X(dup) X(dup2) X(dup3) X(epoll_create) X(epoll_create1) X(epoll_ctl) X(epoll_pwait) X(epoll_wait) X(execve) X(fcntl) \
-      X(free) X(getpeername) X(getpid) X(getppid) X(getsockname) X(getsockopt) X(kill) X(listen) X(malloc) X(memset)   \
-          X(open) X(pipe) X(poll) X(ppoll) X(prctl) X(pselect) X(read) X(readv) X(recv) X(recvfrom) X(recvmmsg)        \
-              X(recvmsg) X(select) X(send) X(sendfile) X(sendmmsg) X(sendmsg) X(sendto) X(setitimer) X(setns)          \
-                  X(setsockopt) X(shutdown) X(socket) X(socketpair) X(syscall) X(unshare) X(write) X(writev)
 static void* by_name(const char* name) {
+#define ROW(function) \
+  { #function, (void*)(function) }
   static const struct {
     const char* name;
     void* address;
   } known[] = {
-#define ROW(function) {#function, (void*)(function)},
-      NAMES(ROW)
+      ROW(accept),      ROW(accept4),    ROW(alarm),       ROW(bind),         ROW(close),         ROW(connect),
+      ROW(dup),         ROW(dup2),       ROW(dup3),        ROW(epoll_create), ROW(epoll_create1), ROW(epoll_ctl),
+      ROW(epoll_pwait), ROW(epoll_wait), ROW(execve),      ROW(fcntl),        ROW(free),          ROW(getpeername),
+      ROW(getpid),      ROW(getppid),    ROW(getsockname), ROW(getsockopt),   ROW(kill),          ROW(listen),
+      ROW(malloc),      ROW(memset),     ROW(open),        ROW(pipe),         ROW(poll),          ROW(ppoll),
+      ROW(prctl),       ROW(pselect),    ROW(read),        ROW(readv),        ROW(recv),          ROW(recvfrom),
+      ROW(recvmmsg),    ROW(recvmsg),    ROW(select),      ROW(send),         ROW(sendfile),      ROW(sendmmsg),
+      ROW(sendmsg),     ROW(sendto),     ROW(setitimer),   ROW(setns),        ROW(setsockopt),    ROW(shutdown),
+      ROW(socket),      ROW(socketpair), ROW(syscall),     ROW(unshare),      ROW(write),         ROW(writev)};
 #undef ROW
-  };
   for (size_t i = 0; i < sizeof known / sizeof *known; ++i)
     if (strcmp(known[i].name, name) == 0) return known[i].address;
   return NULL;
