@@ -82,7 +82,9 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
       names_(std::move(names), lookup_),
       dns_(loop, policy_, names_, lookup_, page_, log_),
       datagrams_(policy_, names_, dns_, page_, log_),
-      door_(loop) {
+      door_(loop),
+      inbound_(*this, policy_->reverse, page_.inbound(), kept.clients.get(), log_),
+      desk_(inbound_) {
   const auto any = names_.synthetic_prefix_v6();
   page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);
   page_.set_udp_blocked(policy_->udp == UdpMode::block && policy_->any_proxy());
@@ -115,13 +117,14 @@ Agent::~Agent() {
 
 bool Agent::any_asker_alive() {
   std::erase_if(askers_, [](pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; });
-  return !askers_.empty() || !relays_.empty();
+  return !askers_.empty() || !relays_.empty() || !inbound_.idle();
 }
 
 void Agent::sweep() {
   ended_conversations_.clear();
   ended_attempts_.clear();
   ended_relays_.clear();
+  inbound_.sweep();
 }
 
 void Agent::accept() {
@@ -138,6 +141,7 @@ void Agent::accept() {
 }
 
 void Agent::on_over(Conversation& talk) {
+  desk_.on_over(talk);
   std::erase_if(queries_, [&](const auto& each) { return each.second == &talk; });
   watchers_.remove_if([&](const Watcher& watcher) { return watcher.talk == &talk; });
   const auto at = conversations_.find(&talk);
@@ -172,7 +176,12 @@ void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<Uni
     case wire::Ask::reverse: return on_reverse(talk, ask.reverse);
     case wire::Ask::datagram: return on_datagram(talk, ask.datagram, std::move(descriptors));
     case wire::Ask::query: return on_query(talk, ask.query);
+    case wire::Ask::clients:
+    case wire::Ask::sweep:
+    case wire::Ask::hold:
+    case wire::Ask::claim: return desk_.on_ask(talk, ask, std::move(descriptors));
     case wire::Ask::dialled:
+    case wire::Ask::took:
     case wire::Ask::detach: return talk.end();
   }
 }

@@ -14,6 +14,7 @@ struct Kept {
   UniqueFd control;              // the listening socket: asks queue here while there is no agent
   UniqueFd names;                // SyntheticNames
   UniqueFd page;                 // PageWriter
+  UniqueFd clients;              // ClientTableWriter; none when accept is not managed
   UniqueFd shelf_in, shelf_out;  // DeathBell: descriptors that lie in flight between the two
   wire::Token token{};
   std::string control_name;  // abstract

@@ -43,6 +43,9 @@ class PageWriter {
   // The socket is none of our business (any more).
   void forget(std::uint64_t cookie) noexcept;
 
+  // The part that agent/inbound writes.
+  [[nodiscard]] InboundPage& inbound() noexcept { return page_->inbound; }
+
   [[nodiscard]] const Page& page() const noexcept { return *page_; }
   // What processes get: read-only where /proc is mounted.
   [[nodiscard]] int reader() const noexcept { return reader_.get(); }

@@ -89,6 +89,11 @@ std::string_view environment(std::string_view name) noexcept {
   return {};
 }
 
+bool inbound_possible() noexcept {
+  const Mode now = current_mode();
+  return now == Mode::given ? given.inbound : now == Mode::standalone && standalone_may_accept();
+}
+
 bool active() noexcept { return current_mode() != Mode::inert; }
 
 void agent_address(AgentAddress& out) noexcept {

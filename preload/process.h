@@ -33,6 +33,9 @@ bool trusted_agent(int connection) noexcept;
 // An answer came from the agent that publishes that page.
 void note_page_id(std::uint64_t id) noexcept;
 
+// May accept() be the agent's business? False: it is untouched.
+bool inbound_possible() noexcept;
+
 // The value of a variable as the process has it now; "" when unset.
 std::string_view environment(std::string_view name) noexcept;
 

@@ -178,10 +178,10 @@ class ForwardedLine {
   std::string_view rest_;
 };
 
-Endpoint client_of(std::span<const HeaderField> fields, std::string_view header, TrustedRanges trusted) {
+Endpoint client_of(std::span<const HttpField> fields, std::string_view header, TrustedRanges trusted) {
   const bool forwarded = same_name(header, "Forwarded"), list = same_name(header, "X-Forwarded-For");
   Hops hops;
-  for (const HeaderField& field : fields) {
+  for (const HttpField& field : fields) {
     if (!same_name(field.name, header)) continue;
     if (forwarded) ForwardedLine(field.value).add_to(hops);
     else add_list(field.value, hops);
@@ -192,7 +192,7 @@ Endpoint client_of(std::span<const HeaderField> fields, std::string_view header,
 
 }  // namespace
 
-ForwardedClient find_client(std::span<const HeaderField> fields, const Endpoint& peer,
+ForwardedClient find_client(std::span<const HttpField> fields, const Endpoint& peer,
                             std::span<const std::string> headers, TrustedRanges trusted) {
   for (const std::string& header : headers)
     if (const Endpoint client = client_of(fields, header, trusted); client.address) return {client, header};

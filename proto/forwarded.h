@@ -11,12 +11,10 @@
 #include <string_view>
 
 #include "base/address_range.h"
+#include "proto/http_head.h"
 
 namespace towpath {
 
-struct HeaderField {
-  std::string_view name, value;
-};
 
 inline constexpr std::size_t most_forwarded_elements = 20;  // of one header; with more it is not used at all
 
@@ -26,7 +24,7 @@ struct ForwardedClient {
 };
 
 // `headers` are asked in their order; `peer` must be trusted already, else this is not for it.
-[[nodiscard]] ForwardedClient find_client(std::span<const HeaderField> fields, const Endpoint& peer,
+[[nodiscard]] ForwardedClient find_client(std::span<const HttpField> fields, const Endpoint& peer,
                                           std::span<const std::string> headers, TrustedRanges trusted);
 
 // Equal without case, and with '_' as good as '-': CGI, WSGI and others make the same variable of both.

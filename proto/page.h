@@ -10,11 +10,12 @@
 #include <cstring>
 
 #include "base/endpoint.h"
+#include "proto/inbound_page.h"
 
 namespace towpath {
 
 inline constexpr std::uint32_t page_magic = 0x50505754;  // "TWPP"
-inline constexpr std::uint32_t page_version = 2;
+inline constexpr std::uint32_t page_version = 3;
 inline constexpr std::uint32_t page_entries = 65536;
 inline constexpr std::uint32_t page_window = 32;  // an entry stands at most this far behind its hash
 inline constexpr std::uint32_t page_dns_doors = 64;
@@ -70,6 +71,7 @@ struct Page {
   std::uint8_t unused[8];
   DnsDoor doors[page_dns_doors];
   PageEntry entries[page_entries];
+  InboundPage inbound;
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
