@@ -9,31 +9,26 @@
 
 namespace towpath {
 
-namespace {
-
-// A TLS record that holds the begin of a ClientHello (RFC 8446 4 and 5.1), as strict as eleven bytes allow: anything less
-// sure could be a request to a lenient server. One: yes. Zero: not yet. Minus one: no.
-int looks_like_client_hello(const unsigned char* in, std::size_t size) noexcept {
+int looks_like_client_hello(std::span<const std::byte> in) noexcept {
   constexpr std::size_t wanted = 11;
-  const auto fits = [&](std::size_t at) {
+  for (std::size_t at = 0; at < in.size() && at < wanted; ++at) {
+    const auto byte = std::to_integer<unsigned>(in[at]);
+    bool fits = true;
     switch (at) {
-      case 0: return in[at] == 0x16;
+      case 0: fits = byte == 0x16; break;  // handshake
       case 1:
-      case 9: return in[at] == 3;
+      case 9: fits = byte == 3; break;
       case 2:
-      case 10: return in[at] <= 4;
-      case 3: return in[at] <= 0x40;
-      case 5: return in[at] == 1;
-      case 6: return in[at] == 0;
-      default: return true;
+      case 10: fits = byte <= 4; break;
+      case 3: fits = byte <= 0x40; break;  // of a record's length
+      case 5: fits = byte == 1; break;     // client_hello
+      case 6: fits = byte == 0; break;     // of its length
+      default: break;
     }
-  };
-  for (std::size_t at = 0; at < size && at < wanted; ++at)
-    if (!fits(at)) return -1;
-  return size >= wanted ? 1 : 0;
+    if (!fits) return -1;
+  }
+  return in.size() >= wanted ? 1 : 0;
 }
-
-}  // namespace
 
 HeldConnection::HeldConnection(Inbound& inbound, UniqueFd socket, std::uint64_t listener, const Endpoint& peer,
                                const Endpoint& local, InboundRule rule)
@@ -96,11 +91,11 @@ void HeldConnection::header_done(const Endpoint& client) {
 
 void HeldConnection::look_for_tls() {
   if (!rule_.http) return surface();  // the front end could not tell who is trusted
-  unsigned char bytes[16];
+  std::byte bytes[16];
   const ssize_t got = recv(socket_.get(), bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (got <= 0) return close(&InboundCounters::gone);
-  const int hello = looks_like_client_hello(bytes, static_cast<std::size_t>(got));
+  const int hello = looks_like_client_hello({bytes, static_cast<std::size_t>(got)});
   if (hello == 0) return;
   if (hello > 0) {
     if (inbound_.count().tls++ == 0)

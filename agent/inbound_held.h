@@ -4,11 +4,17 @@
 // O_NONBLOCK, too: the description may be shared). Ends as ready, as an HttpSplit, or closed.
 #pragma once
 
+#include <span>
+
 #include "agent/inbound.h"
 #include "agent/socket_watch.h"
 #include "agent/waiting_room.h"
 
 namespace towpath {
+
+// A TLS record that holds the begin of a ClientHello (RFC 8446 4 and 5.1), as strict as eleven bytes allow: anything less
+// sure could be a request to a lenient server. 1: yes; 0: not yet; -1: no.
+[[nodiscard]] int looks_like_client_hello(std::span<const std::byte> in) noexcept;
 
 class HeldConnection final : SocketWatch::Watched, WaitingRoom::Guest {
  public:
