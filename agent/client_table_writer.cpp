@@ -53,8 +53,7 @@ void ClientTableWriter::sweep() {
   const OpenSockets open = OpenSockets::list(OpenSockets::Kind::stream);
   if (!open.complete()) return;
   for (auto [at, cookie] : noted)
-    if (!open.has(cookie))
-      table_->entries[at].cookie.compare_exchange_strong(cookie, 0, std::memory_order_release);
+    if (!open.has(cookie)) table_->entries[at].cookie.compare_exchange_strong(cookie, 0, std::memory_order_release);
 }
 
 }  // namespace towpath

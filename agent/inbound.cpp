@@ -45,8 +45,16 @@ bool in_our_network(int fd) noexcept {
   return option64(fd, so_netns_cookie) == ours;
 }
 
-std::uint8_t rule_bits(const InboundRule& rule) noexcept {
-  std::uint8_t out = rule.http ? inbound_http : 0;
+bool everybody_trusted(TrustedRanges ranges) noexcept {
+  bool v4 = false, v6 = false;
+  for (const AddressRange& each : ranges)
+    if (each.bits == 0) (each.address.is_v4() ? v4 : v6) = true;
+  return v4 && v6;
+}
+
+std::uint8_t rule_bits(const InboundRule& rule, TrustedRanges ranges) noexcept {
+  std::uint8_t out = rule.http ? inbound_http | inbound_defer : 0;
+  if (rule.proxy == ProxyProtocol::require && everybody_trusted(ranges)) out |= inbound_defer;
   if (rule.proxy == ProxyProtocol::optional) out |= inbound_proxy_optional;
   if (rule.proxy == ProxyProtocol::require) out |= inbound_proxy_require;
   return out;
@@ -92,10 +100,11 @@ void Inbound::publish() {
   page_.all_are_questions = ranges_.size() > inbound_page_ranges ? 1 : 0;
   if (page_.all_are_questions == 0)
     for (const AddressRange& each : ranges_) page_.ranges[page_.range_count++] = each;
-  page_.default_rule = rule_bits(default_inbound_rule(settings_));
+  page_.default_rule = rule_bits(default_inbound_rule(settings_), ranges_);
+  page_.by_port = settings_.all_ports ? 0 : 1;
   for (const ManagedPort& each : settings_.ports)
     if (!settings_.all_ports)
-      page_.port_rules[each.port] = inbound_listed | rule_bits(inbound_rule(settings_, each.port));
+      page_.port_rules[each.port] = inbound_listed | rule_bits(inbound_rule(settings_, each.port), ranges_);
   page_.on.store(on_ ? 1 : 0, std::memory_order_release);
 }
 
@@ -135,8 +144,8 @@ void Inbound::hold(UniqueFd accepted, std::uint64_t listener) {
     return reset_connection(std::move(accepted));
   }
   ++counters_.held;
-  auto owned = std::make_unique<HeldConnection>(*this, std::move(accepted), listener, peer, local,
-                                                rule_of(page_, local.port));
+  auto owned =
+      std::make_unique<HeldConnection>(*this, std::move(accepted), listener, peer, local, rule_of(page_, local.port));
   HeldConnection* const at = owned.get();
   held_.emplace(at, std::move(owned));
   at->start();

@@ -3,15 +3,16 @@
 // A front end (the preload library by way of agent/inbound_desk; a supervisor that traps accept) has the connection and
 // the listener's SO_COOKIE. It calls
 //
-//   judge()       what is to become of this connection? give it to the program, with that client; or it was kept here, or
+//   judge()       what is to become of this connection? give it to the program, with that client; or it was kept here,
+//   or
 //                 is gone, and the accept goes on as if it had not come (next connection, or EAGAIN)
 //   next_ready()  first of all, at every accept: connections of that listener that were kept and are ready now
 //   delivered() / give_back()   what next_ready() or judge() handed out arrived at the program, or could not
 //                 (EMFILE, interrupted): given back it is the next accept's
 //
-// What is ready and not fetched makes the listener readable: a *bell* rings there (agent/inbound_bell), so that every kind
-// of event loop wakes up; judge() knows it when it comes out of an accept. Nothing here waits, and nothing here knows how
-// front ends talk. The preload library takes the first steps of judge() by itself, with the same code
+// What is ready and not fetched makes the listener readable: a *bell* rings there (agent/inbound_bell), so that every
+// kind of event loop wakes up; judge() knows it when it comes out of an accept. Nothing here waits, and nothing here
+// knows how front ends talk. The preload library takes the first steps of judge() by itself, with the same code
 // (proto/inbound_page, proto/proxy_header), and asks only when they do not suffice: hold(), answer_bell().
 #pragma once
 
@@ -37,15 +38,15 @@ class HttpSplit;
 
 // For `status`; only ever raised.
 struct InboundCounters {
-  std::uint64_t held = 0;        // came here at all
-  std::uint64_t surfaced = 0;    // and went to the program
-  std::uint64_t malformed = 0;   // no PROXY header, or a bad one
-  std::uint64_t timed_out = 0;   // said nothing in time, or had to make room
-  std::uint64_t gone = 0;        // the client left before, or the listener did
-  std::uint64_t requests = 0;    // HTTP
-  std::uint64_t not_http = 0;    // answered with 400
-  std::uint64_t tls = 0;         // handed over untouched although HTTP was expected
-  std::uint64_t upgraded = 0;    // became a stream of bytes
+  std::uint64_t held = 0;       // came here at all
+  std::uint64_t surfaced = 0;   // and went to the program
+  std::uint64_t malformed = 0;  // no PROXY header, or a bad one
+  std::uint64_t timed_out = 0;  // said nothing in time, or had to make room
+  std::uint64_t gone = 0;       // the client left before, or the listener did
+  std::uint64_t requests = 0;   // HTTP
+  std::uint64_t not_http = 0;   // answered with 400
+  std::uint64_t tls = 0;        // handed over untouched although HTTP was expected
+  std::uint64_t upgraded = 0;   // became a stream of bytes
 };
 
 class Inbound {
@@ -107,7 +108,8 @@ class Inbound {
   InboundCounters& count() noexcept { return counters_; }
   const Log& log() const noexcept { return log_; }
   void on_ready(HeldConnection& held, Ready ready);
-  void on_http(HeldConnection& held, UniqueFd client, const Endpoint& logical_peer, const Endpoint& local, bool trusted);
+  void on_http(HeldConnection& held, UniqueFd client, const Endpoint& logical_peer, const Endpoint& local,
+               bool trusted);
   void on_held_over(HeldConnection& held);
   void on_split_over(HttpSplit& split);
   // The bell of a waiting connection found nobody: its listener is gone.

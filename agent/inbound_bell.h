@@ -1,11 +1,14 @@
-// A call to the program: come and fetch a connection. A connect to the program's own listener wakes whatever waits there.
+// A call to the program: come and fetch a connection. A connect to the program's own listener wakes whatever waits
+// there.
 //
-//   dialled     one byte is sent (a listener that defers accept shows nothing otherwise); send() reports a refused connect
-//   rung        somebody accepted the bell, or will. Answered by anybody but us (its end, bytes), or by nobody in time:
+//   dialled     one byte is sent (a listener that defers accept shows nothing otherwise); send() reports a refused
+//   connect rung        somebody accepted the bell, or will. Answered by anybody but us (its end, bytes), or by nobody
+//   in time:
 //               a SO_REUSEPORT member outside the tree has it. Ring again, from another port.
 //   withdrawn   the connection was fetched: reset, and its port forgotten in the same step
 //
-// An unanswered bell stays in the listener's queue as a dead connection, so the time between two doubles without an end.
+// An unanswered bell stays in the listener's queue as a dead connection, so the time between two doubles without an
+// end.
 #pragma once
 
 #include "agent/inbound_doors.h"

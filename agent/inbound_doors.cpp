@@ -52,7 +52,6 @@ InboundDoors::Opened InboundDoors::open(const Endpoint& listener, DoorKind kind,
     door.client_port = client.port;
     door.peer_port = peer.port;
     door.kind.store(kind, std::memory_order_release);
-    set_linger_zero(fd.get());
     const int on = 1;
     setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     size = listener.to(address, domain);

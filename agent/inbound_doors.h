@@ -1,8 +1,8 @@
 // The agent's own connections to the program's listeners (proto/inbound_page.h has the other side of the contract).
 //
-// Source and destination are one address, so that a listener on any address, a wildcard or a device takes them; the port
-// is bound before the door is announced, and announced before the connect. Taken back by RST: no TIME_WAIT may eat the
-// ports of that one address.
+// Source and destination are one address, so that a listener on any address, a wildcard or a device takes them; the
+// port is bound before the door is announced, and announced before the connect. Taken back by RST: no TIME_WAIT may eat
+// the ports of that one address.
 #pragma once
 
 #include "base/endpoint.h"

@@ -57,7 +57,10 @@ InboundRequest edit_request(const HttpHead& head, const InboundTrust& trust) {
 
   std::string& text = out.text;
   text.reserve(1024);
-  text.append(head.method()).append(" ").append(head.target()).append(head.is_1_1() ? " HTTP/1.1\r\n" : " HTTP/1.0\r\n");
+  text.append(head.method())
+      .append(" ")
+      .append(head.target())
+      .append(head.is_1_1() ? " HTTP/1.1\r\n" : " HTTP/1.0\r\n");
   bool named = false;
   for (const HttpField& field : head.fields()) {
     if (!stays(field.name, trust)) {

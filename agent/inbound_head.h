@@ -1,12 +1,12 @@
-// What a request head, and its trailers, become on their way to the program: who the client is, and nothing in the fields
-// that says otherwise. Pure functions.
+// What a request head, and its trailers, become on their way to the program: who the client is, and nothing in the
+// fields that says otherwise. Pure functions.
 //
 //   peer not trusted   the client is the peer; every field that could name another one is removed
 //   peer trusted       the client is found by the configured headers; one line names him, under the header that did.
 //                      X-Forwarded-Proto and its like stay when X-Forwarded-For is configured.
 //
-// Always: Connection cannot name such a field (a recipient would drop it), and Upgrade: h2c is gone (behind it there would
-// be requests that nobody edits).
+// Always: Connection cannot name such a field (a recipient would drop it), and Upgrade: h2c is gone (behind it there
+// would be requests that nobody edits).
 #pragma once
 
 #include <string>

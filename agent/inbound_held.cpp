@@ -48,7 +48,7 @@ void HeldConnection::start() {
   look();
   if (stage_ == Stage::over) return;
   watched_ = inbound_.host().sockets().watch(socket_.get(), EPOLLIN | EPOLLRDHUP | EPOLLET, this);
-  if (!watched_) close(&InboundCounters::gone);
+  if (!watched_) close(&InboundCounters::gone, "it cannot be watched");
 }
 
 void HeldConnection::look() {
@@ -61,25 +61,22 @@ void HeldConnection::look_for_header() {
   const ssize_t got = recv(socket_.get(), bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   // A health check that connects and closes is nobody's business.
-  if (got < 0 || (got == 0 && rule_.proxy == ProxyProtocol::require)) return close(&InboundCounters::gone);
+  if (got < 0 || (got == 0 && rule_.proxy == ProxyProtocol::require))
+    return close(&InboundCounters::gone, "the client has gone");
   if (got == 0) return header_done({});
   const ProxyHeader header = read_proxy_header({bytes, static_cast<std::size_t>(got)});
   switch (header.state) {
     case ProxyHeader::State::incomplete: return;
     case ProxyHeader::State::whole:
       if (recv(socket_.get(), bytes, header.size, MSG_DONTWAIT) != static_cast<ssize_t>(header.size))
-        return close(&InboundCounters::gone);
+        return close(&InboundCounters::gone, "the client has gone");
       return header_done(header.client);
     case ProxyHeader::State::absent:
       if (rule_.proxy == ProxyProtocol::optional) return header_done({});
       break;
     case ProxyHeader::State::malformed: break;
   }
-  char text[Endpoint::text_size];
-  LogLine(inbound_.log(), Level::warning, "proxy_header_refused")
-      .add("peer", peer_.format(text))
-      .add("reason", header.state == ProxyHeader::State::absent ? "there is none" : header.reason);
-  close(&InboundCounters::malformed);
+  close(&InboundCounters::malformed, header.reason.empty() ? "no PROXY header" : header.reason);
 }
 
 void HeldConnection::header_done(const Endpoint& client) {
@@ -94,7 +91,7 @@ void HeldConnection::look_for_tls() {
   std::byte bytes[16];
   const ssize_t got = recv(socket_.get(), bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (got <= 0) return close(&InboundCounters::gone);
+  if (got <= 0) return close(&InboundCounters::gone, "the client has gone");
   const int hello = looks_like_client_hello({bytes, static_cast<std::size_t>(got)});
   if (hello == 0) return;
   if (hello > 0) {
@@ -111,6 +108,8 @@ void HeldConnection::look_for_tls() {
 }
 
 void HeldConnection::on_waited_too_long() {
+  look();  // its last word may have come with the bell
+  if (stage_ == Stage::over) return;
   if (stage_ == Stage::proxy_header && rule_.proxy == ProxyProtocol::optional && !rule_.http) {
     // A protocol in which the server speaks first. What has come of a header stays unread, and is data.
     std::byte begin[16];
@@ -118,7 +117,7 @@ void HeldConnection::on_waited_too_long() {
     const std::size_t size = got > 0 ? static_cast<std::size_t>(got) : 0;
     if (sniff_proxy_header({begin, size}) == Sniff::need_more) return surface();
   }
-  close(&InboundCounters::timed_out);
+  close(&InboundCounters::timed_out, "nothing in time, or too many wait");
 }
 
 void HeldConnection::surface() {
@@ -132,7 +131,13 @@ void HeldConnection::surface() {
   inbound_.on_ready(*this, std::move(ready));
 }
 
-void HeldConnection::close(std::uint64_t InboundCounters::*why) {
+void HeldConnection::close(std::uint64_t InboundCounters::*why, std::string_view reason) {
+  char text[Endpoint::text_size];
+  // A client that leaves is nobody's business: health checks do nothing else.
+  LogLine(inbound_.log(), why == &InboundCounters::malformed ? Level::warning : Level::debug, "connection_closed")
+      .add("peer", peer_.format(text))
+      .add("port", local_.port)
+      .add("reason", reason);
   stage_ = Stage::over;
   ++(inbound_.count().*why);
   let_go();

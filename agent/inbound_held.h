@@ -5,6 +5,7 @@
 #pragma once
 
 #include <span>
+#include <string_view>
 
 #include "agent/inbound.h"
 #include "agent/socket_watch.h"
@@ -12,8 +13,8 @@
 
 namespace towpath {
 
-// A TLS record that holds the begin of a ClientHello (RFC 8446 4 and 5.1), as strict as eleven bytes allow: anything less
-// sure could be a request to a lenient server. 1: yes; 0: not yet; -1: no.
+// A TLS record that holds the begin of a ClientHello (RFC 8446 4 and 5.1), as strict as eleven bytes allow: anything
+// less sure could be a request to a lenient server. 1: yes; 0: not yet; -1: no.
 [[nodiscard]] int looks_like_client_hello(std::span<const std::byte> in) noexcept;
 
 class HeldConnection final : SocketWatch::Watched, WaitingRoom::Guest {
@@ -34,7 +35,7 @@ class HeldConnection final : SocketWatch::Watched, WaitingRoom::Guest {
   void look_for_tls();
   void header_done(const Endpoint& client);
   void surface();
-  void close(std::uint64_t InboundCounters::*why);
+  void close(std::uint64_t InboundCounters::*why, std::string_view reason);
   UniqueFd let_go();
 
   Inbound& inbound_;

@@ -121,8 +121,7 @@ void HttpSplit::pump() {
   if (stage_ == Stage::over || !moved) return;
   // There is more to do, and no edge will say so.
   for (Side* side : {&client_, static_cast<Side*>(current_)})
-    if (side != nullptr && side->watched)
-      (void)inbound_.host().sockets().change(side->fd.get(), watched_events, side);
+    if (side != nullptr && side->watched) (void)inbound_.host().sockets().change(side->fd.get(), watched_events, side);
 }
 
 // ---- client to program
@@ -177,9 +176,7 @@ bool HttpSplit::take_requests() {
         break;
       case HttpMessages::What::end: request_over_ = true; break;
       case HttpMessages::What::more: more = false; break;
-      case HttpMessages::What::flaw:
-        refuse(requests_.flaw());
-        return true;
+      case HttpMessages::What::flaw: refuse(requests_.flaw()); return true;
     }
   }
   if (stage_ == Stage::over) return true;
@@ -193,8 +190,7 @@ bool HttpSplit::take_requests() {
 
 bool HttpSplit::begin_exchange(const HttpHead& head) {
   const HttpFraming framing = framing_of(head);
-  InboundRequest request =
-      edit_request(head, {peer_, trusted_, inbound_.settings().headers, inbound_.ranges()});
+  InboundRequest request = edit_request(head, {peer_, trusted_, inbound_.settings().headers, inbound_.ranges()});
   asked_ = HttpAsked::of(head);
   asked_.upgrade = asked_.upgrade && request.upgrades;
   last_ = !head.persists();
@@ -300,9 +296,7 @@ bool HttpSplit::take_responses() {
         interim_ = false;
         break;
       case HttpMessages::What::more: more = false; break;
-      case HttpMessages::What::flaw:
-        fail_response("502 Bad Gateway");
-        return true;
+      case HttpMessages::What::flaw: fail_response("502 Bad Gateway"); return true;
     }
   }
   current_->in.erase(0, used);
@@ -356,7 +350,8 @@ void HttpSplit::look_at_idle() {
 }
 
 void HttpSplit::let_go(Program& program, bool broken) {
-  unwatch(program);
+  if (program.watched) inbound_.host().sockets().forget(&program);
+  program.watched = false;
   if (program.port != 0) inbound_.doors().take_back(std::move(program.fd), program.port);
   else if (broken) reset_connection(std::move(program.fd));
   else close_without_trace(std::move(program.fd));
@@ -374,9 +369,7 @@ void HttpSplit::let_go(Program& program, bool broken) {
 void HttpSplit::refuse(HttpFlaw flaw) {
   ++inbound_.count().not_http;
   char text[Endpoint::text_size];
-  LogLine(inbound_.log(), Level::info, "request_refused")
-      .add("peer", peer_.format(text))
-      .add("reason", text_of(flaw));
+  LogLine(inbound_.log(), Level::info, "request_refused").add("peer", peer_.format(text)).add("reason", text_of(flaw));
   // Not even the begin of a request may look whole to the program.
   if (current_ != nullptr) let_go(*current_, true);
   fail_response("400 Bad Request");
@@ -400,7 +393,8 @@ void HttpSplit::finish() {
 
 void HttpSplit::step_finish() {
   if (!client_.out.empty()) return;
-  if (client_.ended || client_.shut) return end(false);
+  // Nothing unread that could make the kernel reset the connection, and with it what it still has to deliver.
+  if (client_.ended || client_.shut || !client_.readable) return end(false);
   shutdown(client_.fd.get(), SHUT_WR);
   client_.shut = true;
   stage_ = Stage::draining;

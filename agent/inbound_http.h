@@ -1,14 +1,15 @@
 // One client connection that speaks HTTP/1, and one private connection to the program for every client that is on it.
 //
-// An ingress mixes its clients on the connections that it keeps open, and a socket has one peer for life. So every request
-// is edited (agent/inbound_head) and goes to the program on the connection of *its* client; the program's accept shows that
-// client. One exchange after the other: a request is looked at when the response before it has ended, so responses are
-// in order by construction and what is pipelined waits in the kernel.
+// An ingress mixes its clients on the connections that it keeps open, and a socket has one peer for life. So every
+// request is edited (agent/inbound_head) and goes to the program on the connection of *its* client; the program's
+// accept shows that client. One exchange after the other: a request is looked at when the response before it has ended,
+// so responses are in order by construction and what is pipelined waits in the kernel.
 //
 //   waiting     for a request head, for headerTimeout from its first byte on (the first one: from accept on)
 //   exchange    a request goes one way, its response the other, at the same time
 //   streaming   the program has answered 101, or 2xx to CONNECT: what is buffered goes out, then a Relay has both ends
-//   finishing   the last response goes out; then FIN, and what the client still sends is read away, or the reset that it
+//   finishing   the last response goes out; then FIN, and what the client still sends is read away, or the reset that
+//   it
 //               would cause could overtake the response
 //
 // Whatever is no strict HTTP/1 gets 400, and the connection ends. A program that closes its last idle connection closes

@@ -1,6 +1,7 @@
 // Connections whose first bytes have not come: bounded in total and per source, each for the same time.
 //
-// A guest that is over its time, or that has to make room (the oldest of its source, or of all), is told and must leave.
+// A guest that is over its time, or that has to make room (the oldest of its source, or of all), is told and must
+// leave.
 #pragma once
 
 #include <list>

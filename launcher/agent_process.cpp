@@ -144,8 +144,9 @@ void run_agent_process(AgentProcess setup) {
   setsid();
   ignore_signals();
   prctl(PR_SET_NAME, "towpath-agent");
-  close_all_but({setup.kept->control.get(), setup.kept->names.get(), setup.kept->page.get(), setup.kept->clients.get(), setup.kept->shelf_in.get(),
-                 setup.kept->shelf_out.get(), setup.reports.get(), setup.lifeline.get(), setup.log->fd()});
+  close_all_but({setup.kept->control.get(), setup.kept->names.get(), setup.kept->page.get(), setup.kept->clients.get(),
+                 setup.kept->shelf_in.get(), setup.kept->shelf_out.get(), setup.reports.get(), setup.lifeline.get(),
+                 setup.log->fd()});
   silence(0);
   silence(1);
   raise_descriptor_limit();

@@ -30,7 +30,7 @@ struct ExplainOptions {
   std::string address;
   std::string destination;
   bool inbound = false;
-  std::string peer;   // inbound: who connects, IP:PORT
+  std::string peer;  // inbound: who connects, IP:PORT
   int listener = 0;  // inbound: the program's port; 0: any that is not listed
 };
 

@@ -1,5 +1,5 @@
-// What would become of a connection that begins with these bytes: the decisions of accept() and of the HTTP mode, with the
-// same code, without a socket.
+// What would become of a connection that begins with these bytes: the decisions of accept() and of the HTTP mode, with
+// the same code, without a socket.
 #pragma once
 
 #include <string>

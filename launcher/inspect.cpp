@@ -79,8 +79,9 @@ int explain_inbound_command(const ExplainOptions& options) {
   const std::string wrong = split_destination(options.peer, host, peer.port);
   peer.address = IpAddress::parse(host);
   if (!wrong.empty() || !peer.address) {
-    print(stderr, "towpath: explain: --peer is to say who connects, like 10.0.0.1:40000 or [2001:db8::1]:40000; got \"" +
-                      options.peer + "\"\n");
+    print(stderr,
+          "towpath: explain: --peer is to say who connects, like 10.0.0.1:40000 or [2001:db8::1]:40000; got \"" +
+              options.peer + "\"\n");
     return exit_towpath_failed;
   }
   // A head and a PROXY header at their longest, and no more.

@@ -102,7 +102,8 @@ int run_command(const RunOptions& options) {
 
   if (!loaded.policy->any_proxy() && !inbound_on(loaded.policy->reverse)) {
     // Nothing to tunnel and no client to name: the program alone, with nothing in between.
-    std::fprintf(stderr, "towpath: warning: neither a proxy nor a reverse proxy is configured: %s runs without towpath\n",
+    std::fprintf(stderr,
+                 "towpath: warning: neither a proxy nor a reverse proxy is configured: %s runs without towpath\n",
                  options.command.front().c_str());
     std::vector<char*> arguments;
     for (std::string& each : program.arguments) arguments.push_back(each.data());

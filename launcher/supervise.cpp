@@ -81,8 +81,8 @@ class Supervisor {
     // The program has what the caller gave it. Copies here would keep pipes open that it closes; later agents need a
     // standard error.
     close_all_but({signals_.get(), reports_in_.get(), lifeline_in_.get(), lifeline_out_.get(), go_.get(),
-                   kept_->control.get(), kept_->names.get(), kept_->page.get(), kept_->clients.get(), kept_->shelf_in.get(),
-                   kept_->shelf_out.get(), log_->fd()});
+                   kept_->control.get(), kept_->names.get(), kept_->page.get(), kept_->clients.get(),
+                   kept_->shelf_in.get(), kept_->shelf_out.get(), log_->fd()});
     silence(0);
     silence(1);
     return true;

@@ -1,10 +1,10 @@
-// accept() and accept4(): the address that the program sees is its client's, and what a client must not say about itself
-// never reaches the program.
+// accept() and accept4(): the address that the program sees is its client's, and what a client must not say about
+// itself never reaches the program.
 //
-// Decided in place, without a question, from the agent's page: connections that need nothing, and those whose PROXY header
-// has come. Everything that would have to be waited for (a late header, HTTP) goes to the agent, and this accept goes on
-// as if it had not come. When it is ready the agent rings: a connection from this host that the page knows, in whose
-// place the ready one is fetched. Should the agent not answer, a connection that would be its business is closed.
+// Decided in place, without a question, from the agent's page: connections that need nothing, and those whose PROXY
+// header has come. Everything that would have to be waited for (a late header, HTTP) goes to the agent, and this accept
+// goes on as if it had not come. When it is ready the agent rings: a connection from this host that the page knows, in
+// whose place the ready one is fetched. Should the agent not answer, a connection that would be its business is closed.
 #include "preload/accept.h"
 
 #include <cerrno>
@@ -12,6 +12,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/resource.h>
 
@@ -27,11 +28,25 @@ namespace towpath {
 namespace {
 
 constexpr int most_noted = 4096;  // descriptors; a higher one counts as never polled
-constinit std::atomic<std::uint64_t> polled[most_noted / 64]{};
 
-bool was_polled(int fd) noexcept {
-  return fd >= 0 && fd < most_noted && (polled[fd / 64].load(std::memory_order_relaxed) >> fd % 64 & 1) != 0;
-}
+// A set of descriptors.
+class Noted {
+ public:
+  [[nodiscard]] bool has(int fd) const noexcept {
+    return fd >= 0 && fd < most_noted && (bits_[fd / 64].load(std::memory_order_relaxed) >> fd % 64 & 1) != 0;
+  }
+  void add(int fd) noexcept {
+    if (fd >= 0 && fd < most_noted && !has(fd))
+      bits_[fd / 64].fetch_or(std::uint64_t{1} << fd % 64, std::memory_order_relaxed);
+  }
+  void drop(int fd) noexcept {
+    if (has(fd)) bits_[fd / 64].fetch_and(~(std::uint64_t{1} << fd % 64), std::memory_order_relaxed);
+  }
+
+ private:
+  std::atomic<std::uint64_t> bits_[most_noted / 64]{};
+};
+constinit Noted polled, deferred;
 
 Endpoint end_of(long number, int fd) noexcept {
   sockaddr_storage address;
@@ -53,29 +68,37 @@ void reset(int fd) noexcept {
   sys::call(SYS_close, fd);
 }
 
-// A process at its limit of descriptors can still pass one on: the limit is raised for that long, where it may be.
+// A process at its limit of descriptors can still get its connection, or pass one on: the limit is raised for that
+// long, where it may be. Several threads at once are one raise.
 class RoomForMore {
  public:
-  RoomForMore() noexcept {
-    if (sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &before_) != 0) return;
+  explicit RoomForMore(bool wanted) noexcept : wanted_(wanted) {
+    if (!wanted_ || users_.fetch_add(1) != 0 || sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &before_) != 0) return;
     rlimit more = before_;
     more.rlim_cur = before_.rlim_max - before_.rlim_cur < 8 ? before_.rlim_max : before_.rlim_cur + 8;
-    raised_ = more.rlim_cur != before_.rlim_cur && sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, &more, 0) == 0;
+    sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, &more, 0);
   }
   ~RoomForMore() {
-    if (raised_) sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, &before_, 0);
+    if (wanted_ && users_.fetch_sub(1) == 1) sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, &before_, 0);
   }
   RoomForMore(const RoomForMore&) = delete;
   RoomForMore& operator=(const RoomForMore&) = delete;
 
  private:
-  rlimit before_{};
-  bool raised_ = false;
+  static constinit inline std::atomic<int> users_{0};
+  static constinit inline rlimit before_{};
+  bool wanted_;
 };
 
+// Is there room for another one beside `fd`?
+bool room_beside(int fd) noexcept {
+  const long other = sys::call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0);
+  if (other >= 0) sys::call(SYS_close, other);
+  return other != -EMFILE;
+}
+
 // What the kernel would show of `client` on a socket of that domain; zero: it cannot.
-socklen_t shown_address(const Endpoint& client, int fd, socklen_t room, sockaddr_storage& out) noexcept {
-  const int domain = option(fd, SOL_SOCKET, SO_DOMAIN);
+socklen_t shown_address(const Endpoint& client, int fd, int domain, socklen_t room, sockaddr_storage& out) noexcept {
   // IPv4 in an IPv6-only listener's connection would be a surprise to whoever set that option.
   if (domain == AF_INET6 && client.address.is_v4() && option(fd, IPPROTO_IPV6, IPV6_V6ONLY) != 0) return 0;
   if (domain == AF_INET && client.address.is_v6())
@@ -84,10 +107,15 @@ socklen_t shown_address(const Endpoint& client, int fd, socklen_t room, sockaddr
 }
 
 // The client where there is room for it, else whoever connected.
+socklen_t shown_of(const Endpoint& client, const Endpoint& peer, int fd, int domain, socklen_t room,
+                   sockaddr_storage& out) noexcept {
+  if (const socklen_t full = shown_address(client, fd, domain, room, out)) return full;
+  return peer.address ? shown_address(peer, fd, domain, room, out) : 0;
+}
+
 socklen_t shown_of(const ClientEntry& entry, int fd, socklen_t room, sockaddr_storage& out) noexcept {
-  if (const socklen_t full = shown_address({entry.client.get(), entry.client_port}, fd, room, out)) return full;
-  const Endpoint peer{entry.peer.get(), entry.peer_port};
-  return peer.address ? shown_address(peer, fd, room, out) : 0;
+  return shown_of({entry.client.get(), entry.client_port}, {entry.peer.get(), entry.peer_port}, fd,
+                  option(fd, SOL_SOCKET, SO_DOMAIN), room, out);
 }
 
 void copy_out(const void* from, socklen_t full, sockaddr* address, socklen_t* size) noexcept {
@@ -102,7 +130,9 @@ struct Accepted {
   int listener;
   int flags;
   int fd = -1;
-  Endpoint peer, local;
+  int domain = 0;          // as accept showed the peer
+  Endpoint peer, local;    // as the kernel knows them
+  Endpoint client, other;  // whom to show, and whom where there is no room for him; no address: the peer
 };
 
 // The lowest number that is free now, as accept promises.
@@ -135,17 +165,24 @@ Claimed claim(Accepted& a, const Endpoint& bell) noexcept {
     ask.kind = wire::Ask::claim;
     ask.claim.listener = cookie_of(a.listener);
     ask.claim.bell = bell;
-    if (!talk.say(ask) || talk.hear_with_descriptor(reply, fd, (a.flags & SOCK_CLOEXEC) != 0) != Conversation::Heard::reply)
+    // The kernel's accept would need one descriptor; ours needs a second one for a moment.
+    const RoomForMore room(!room_beside(talk.fd()));
+    if (!talk.say(ask) ||
+        talk.hear_with_descriptor(reply, fd, (a.flags & SOCK_CLOEXEC) != 0) != Conversation::Heard::reply)
       return Claimed::nothing;
     if (reply.kind == wire::Answer::own) return Claimed::not_ours;
     if (reply.kind != wire::Answer::accepted) return Claimed::nothing;
     if (fd < 0) return Claimed::no_room;  // the agent keeps it, since we do not say that we took it
     set_flags(fd, a.flags);
+    a.client = reply.endpoint;
+    a.other = reply.peer;
     ask.kind = wire::Ask::took;
     talk.say(ask);
   }
   if (a.fd >= 0) sys::call(SYS_close, a.fd);
   a.fd = lowest(fd, a.flags);
+  a.domain = option(a.fd, SOL_SOCKET, SO_DOMAIN);
+  a.peer = end_of(SYS_getpeername, a.fd);
   return Claimed::connection;
 }
 
@@ -163,7 +200,7 @@ Outcome hand_over(Accepted& a) noexcept {
     pass(talk);
     return Outcome::next;
   }
-  const RoomForMore room;
+  const RoomForMore room(true);
   Conversation second;
   if (second.ok()) {
     pass(second);
@@ -175,6 +212,8 @@ Outcome hand_over(Accepted& a) noexcept {
 }
 
 Outcome give_as(Accepted& a, const Endpoint& client, const Endpoint& peer) noexcept {
+  a.client = client;
+  a.other = peer;
   if (note_client_of(a.fd, client, peer)) return Outcome::give;
   reset(a.fd);
   return Outcome::next;
@@ -209,6 +248,16 @@ Outcome read_header(Accepted& a, bool required) noexcept {
   }
 }
 
+// Once per listener: spares a question, or a wait, for every connection that has not said anything yet.
+void defer_accept(int listener, std::uint8_t rule) noexcept {
+  if ((rule & inbound_defer) == 0 || deferred.has(listener)) return;
+  deferred.add(listener);
+  int seconds = option(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT);
+  if (seconds > 0) return;
+  seconds = 1;
+  sys::call(SYS_setsockopt, listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
+}
+
 AcceptStep step_without_door(const InboundPage& page, const Accepted& a) noexcept {
   Accepted stranger = a;
   stranger.peer.port = 0;
@@ -225,9 +274,22 @@ Outcome look_at(Accepted& a) noexcept {
     return Outcome::next;
   }
   if (known->inbound.on.load(std::memory_order_acquire) == 0) return Outcome::give;
+  // The common case needs no look at the own end: a trusted peer, from a port that is no door of the agent's, must send
+  // a header (a call that was taken back has none).
+  const InboundPage& inbound = known->inbound;
+  if (inbound.by_port == 0 && (inbound.default_rule & inbound_http) == 0 && inbound.all_are_questions == 0 &&
+      (inbound.default_rule & inbound_proxy_require) != 0 &&
+      inbound.doors[a.peer.port].kind.load(std::memory_order_acquire) == DoorKind::none &&
+      trusts({inbound.ranges, inbound.range_count}, a.peer.address)) {
+    defer_accept(a.listener, inbound.default_rule);
+    return read_header(a, true);
+  }
+  a.local = end_of(SYS_getsockname, a.fd);
+  if (!a.local.address) return Outcome::give;
   const InboundDoor* door = nullptr;
   AcceptStep step = accept_step(known->inbound, a.peer, a.local, door);
   const std::uint8_t rule = inbound_rule_of(known->inbound, a.local.port);
+  defer_accept(a.listener, rule);
   if (step == AcceptStep::bell) {
     switch (claim(a, a.peer)) {
       case Claimed::connection: return Outcome::give;
@@ -240,7 +302,8 @@ Outcome look_at(Accepted& a) noexcept {
     }
     step = step_without_door(known->inbound, a);
   }
-  // A call that was taken back before it was answered is a dead connection; so is a client from this host that has gone.
+  // A call that was taken back before it was answered is a dead connection; so is a client from this host that has
+  // gone.
   if (a.peer.address == a.local.address && step != AcceptStep::direct && !end_of(SYS_getpeername, a.fd).address) {
     sys::call(SYS_close, a.fd);
     return Outcome::next;
@@ -264,7 +327,7 @@ bool anything_ready() noexcept {
 
 // Would accept wait, on a listener that the program polls? It has come because it was told that it need not.
 bool would_wait(int listener) noexcept {
-  if (!was_polled(listener)) return false;
+  if (!polled.has(listener)) return false;
   const long flags = sys::call(SYS_fcntl, listener, F_GETFL);
   if (flags < 0 || (flags & O_NONBLOCK) != 0) return false;
   pollfd look{listener, POLLIN, 0};
@@ -274,11 +337,9 @@ bool would_wait(int listener) noexcept {
 
 int show(const Accepted& a, sockaddr* address, socklen_t* size) noexcept {
   if (address == nullptr) return a.fd;
-  if (show_client(a.fd, address, size)) return a.fd;
   sockaddr_storage shown;
-  socklen_t full = sizeof shown;
-  if (sys::call(SYS_getpeername, a.fd, &shown, &full) != 0)
-    full = a.peer.to(shown, option(a.fd, SOL_SOCKET, SO_DOMAIN));
+  socklen_t full = a.client.address ? shown_of(a.client, a.other, a.fd, a.domain, *size, shown) : 0;
+  if (full == 0) full = a.peer.to(shown, a.domain);
   copy_out(&shown, full, address, size);
   return a.fd;
 }
@@ -286,14 +347,23 @@ int show(const Accepted& a, sockaddr* address, socklen_t* size) noexcept {
 int managed_accept(int listener, sockaddr* address, socklen_t* size, int flags) noexcept {
   const int before = errno;
   for (;;) {
-    Accepted a{listener, flags, -1, {}, {}};
-    if (anything_ready() && claim(a, {}) == Claimed::connection) return show(a, address, size);
+    Accepted a{};
+    a.listener = listener;
+    a.flags = flags;
+    a.fd = -1;
+    if (anything_ready()) switch (claim(a, {})) {
+        case Claimed::connection: return show(a, address, size);
+        case Claimed::no_room: errno = EMFILE; return -1;
+        case Claimed::nothing:
+        case Claimed::not_ours: break;
+      }
     sockaddr_storage peer;
     socklen_t full = sizeof peer;
     a.fd = real().accept4(listener, reinterpret_cast<sockaddr*>(&peer), &full, flags);
     if (a.fd < 0) return -1;
     a.peer = Endpoint::from(reinterpret_cast<sockaddr*>(&peer), full);
-    if (!a.peer.address || !(a.local = end_of(SYS_getsockname, a.fd)).address) {
+    a.domain = peer.ss_family;
+    if (!a.peer.address) {
       if (address != nullptr) copy_out(&peer, full, address, size);
       return a.fd;
     }
@@ -313,18 +383,17 @@ int managed_accept(int listener, sockaddr* address, socklen_t* size, int flags) 
 
 bool accepts_managed() noexcept { return inbound_possible(); }
 
-void note_polled(int fd) noexcept {
-  if (fd >= 0 && fd < most_noted && !was_polled(fd))
-    polled[fd / 64].fetch_or(std::uint64_t{1} << fd % 64, std::memory_order_relaxed);
-}
+void note_polled(int fd) noexcept { polled.add(fd); }
 
-void forget_polled(int fd) noexcept {
-  if (was_polled(fd)) polled[fd / 64].fetch_and(~(std::uint64_t{1} << fd % 64), std::memory_order_relaxed);
+void forget_listener(int fd) noexcept {
+  polled.drop(fd);
+  deferred.drop(fd);
 }
 
 int accept_hook(int listener, sockaddr* address, socklen_t* size, int flags) noexcept {
   // The kernel finds what is wrong with the arguments, and says so before it takes a connection (or loses it).
-  const bool wrong = address != nullptr && (!readable(size, sizeof *size) || static_cast<int>(*size) < 0 || !readable(address, *size));
+  const bool wrong =
+      address != nullptr && (!readable(size, sizeof *size) || static_cast<int>(*size) < 0 || !readable(address, *size));
   if (!inbound_possible() || wrong) return real().accept4(listener, address, size, flags);
   return managed_accept(listener, address, size, flags);
 }

@@ -16,11 +16,11 @@ bool show_client(int fd, sockaddr* address, socklen_t* size) noexcept;
 // The same for getsockopt(SO_PEERNAME). `result` is what getsockopt returns.
 bool show_peer_name(int fd, void* value, socklen_t* size, int& result) noexcept;
 
-// The program waits for this descriptor with poll, select or epoll: should it be a blocking listener, an accept must not
-// block because what woke the program is not there any more.
+// The program waits for this descriptor with poll, select or epoll: should it be a blocking listener, an accept must
+// not block because what woke the program is not there any more.
 void note_polled(int fd) noexcept;
-void forget_polled(int fd) noexcept;
-// False: the two above have nothing to do.
+void forget_listener(int fd) noexcept;
+// False: there is nothing to note.
 bool accepts_managed() noexcept;
 
 }  // namespace towpath

@@ -143,7 +143,8 @@ int ask_for_memory(wire::Ask kind) noexcept {
   wire::Reply reply;
   ask.kind = kind;
   int fd = -1;
-  if (!talk.ok() || !talk.say(ask) || talk.hear_with_descriptor(reply, fd, true) != Conversation::Heard::reply) return -1;
+  if (!talk.ok() || !talk.say(ask) || talk.hear_with_descriptor(reply, fd, true) != Conversation::Heard::reply)
+    return -1;
   if (reply.kind == wire::Answer::page && fd >= 0) {
     if (kind == wire::Ask::hello) set_agent_token(reply.token);
     return fd;

@@ -10,7 +10,8 @@ namespace towpath {
 
 namespace {
 
-// Tables of agents before this one hold clients of connections that still live. Never unmapped: another thread may read.
+// Tables of agents before this one hold clients of connections that still live. Never unmapped: another thread may
+// read.
 constexpr std::size_t most_tables = 8;
 constinit std::atomic<ClientTable*> tables[most_tables]{};
 constinit std::atomic<std::uint64_t> newest_page{0};

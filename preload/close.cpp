@@ -12,19 +12,19 @@ using namespace towpath;
 
 TOWPATH_EXPORT int close(int fd) {
   if (agent_holds(fd)) closing_socket(fd);
-  forget_polled(fd);
+  forget_listener(fd);
   return real().close(fd);
 }
 
 TOWPATH_EXPORT int dup2(int from, int to) noexcept {
   if (from != to && agent_holds(to)) closing_socket(to);
-  forget_polled(to);
+  forget_listener(to);
   return real().dup2(from, to);
 }
 
 TOWPATH_EXPORT int dup3(int from, int to, int flags) noexcept {
   if (from != to && agent_holds(to)) closing_socket(to);
-  forget_polled(to);
+  forget_listener(to);
   return real().dup3(from, to, flags);
 }
 

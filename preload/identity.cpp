@@ -57,8 +57,8 @@ TOWPATH_EXPORT int getpeername(int fd, sockaddr* address, socklen_t* size) noexc
 }
 
 TOWPATH_EXPORT int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
-  if (int result; level == SOL_SOCKET && name == SO_PEERNAME && inbound_possible() &&
-                  show_peer_name(fd, value, size, result))
+  if (int result;
+      level == SOL_SOCKET && name == SO_PEERNAME && inbound_possible() && show_peer_name(fd, value, size, result))
     return result;
   if (level != SOL_SOCKET || name != SO_ERROR || !active() || (mapped_page() == nullptr && !anything_pending()))
     return real().getsockopt(fd, level, name, value, size);

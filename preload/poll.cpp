@@ -125,7 +125,8 @@ int gated_ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset
   }
 }
 
-// For accept: what the program waits for by poll or select. A larger set is an event loop's, whose listeners do not block.
+// For accept: what the program waits for by poll or select. A larger set is an event loop's, whose listeners do not
+// block.
 constexpr nfds_t most_noted = 64;
 
 void note_all_polled(const pollfd* fds, nfds_t count) noexcept {

@@ -6,7 +6,8 @@ namespace towpath {
 
 namespace {
 
-constexpr std::string_view usual[] = {"X-Forwarded-For", "Forwarded", "X-Real-IP", "CF-Connecting-IP", "True-Client-IP"};
+constexpr std::string_view usual[] = {"X-Forwarded-For", "Forwarded", "X-Real-IP", "CF-Connecting-IP",
+                                      "True-Client-IP"};
 constexpr std::string_view details[] = {"X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port",
                                         "X-Forwarded-Prefix", "X-Forwarded-Server"};
 
@@ -94,8 +95,8 @@ void add_list(std::string_view line, Hops& hops) noexcept {
   }
 }
 
-// One line of Forwarded (RFC 7239 4). A quoted string cannot go on in the next line, so each is read by itself: the line
-// that the nearest proxy wrote is not spoilt by one that came before it.
+// One line of Forwarded (RFC 7239 4). A quoted string cannot go on in the next line, so each is read by itself: the
+// line that the nearest proxy wrote is not spoilt by one that came before it.
 class ForwardedLine {
  public:
   explicit ForwardedLine(std::string_view line) noexcept : rest_(line) {}

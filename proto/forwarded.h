@@ -1,8 +1,9 @@
-// Who the client of an HTTP request is, by the headers that a chain of proxies left on it, and which header fields say so.
+// Who the client of an HTTP request is, by the headers that a chain of proxies left on it, and which header fields say
+// so.
 //
-// X-Forwarded-For and Forwarded (RFC 7239) are lists: all lines joined, read from the right, over hops that are trusted;
-// the first one that is not is the client. What cannot be read ends the walk at the last hop that was verified. Any
-// other header holds one address in its first line, and the same walk is made inside that line.
+// X-Forwarded-For and Forwarded (RFC 7239) are lists: all lines joined, read from the right, over hops that are
+// trusted; the first one that is not is the client. What cannot be read ends the walk at the last hop that was
+// verified. Any other header holds one address in its first line, and the same walk is made inside that line.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +15,6 @@
 #include "proto/http_head.h"
 
 namespace towpath {
-
 
 inline constexpr std::size_t most_forwarded_elements = 20;  // of one header; with more it is not used at all
 

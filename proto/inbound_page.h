@@ -52,6 +52,9 @@ static_assert(sizeof(InboundDoor) == 64);
 
 // What is to become of the connections of a listening port.
 inline constexpr std::uint8_t inbound_proxy_optional = 1, inbound_proxy_require = 2, inbound_http = 4;
+// The listener may leave connections to the kernel until they say something (TCP_DEFER_ACCEPT): nobody who is managed
+// there waits for the server to speak first.
+inline constexpr std::uint8_t inbound_defer = 8;
 inline constexpr std::uint8_t inbound_listed = 128;  // in `port_rules`: the port has a rule of its own
 
 struct InboundPage {
@@ -59,6 +62,7 @@ struct InboundPage {
   std::atomic<std::uint32_t> ready;  // connections that wait to be claimed
   std::uint32_t range_count;         // of `ranges`
   std::uint8_t default_rule;
+  std::uint8_t by_port;            // some port has a rule of its own
   std::uint8_t all_are_questions;  // more ranges than fit: the agent decides
   AddressRange ranges[inbound_page_ranges];
   std::uint8_t port_rules[inbound_page_ports];
@@ -78,7 +82,8 @@ enum class AcceptStep : std::uint8_t {
   direct,       // the agent's own on behalf of a client
 };
 
-// What an accepted connection is, by its addresses alone: the first step of every front end. `door` is set for `direct`.
+// What an accepted connection is, by its addresses alone: the first step of every front end. `door` is set for
+// `direct`.
 [[nodiscard]] inline AcceptStep accept_step(const InboundPage& page, const Endpoint& peer, const Endpoint& local,
                                             const InboundDoor*& door) noexcept {
   if (peer.address == local.address) {

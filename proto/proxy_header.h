@@ -22,7 +22,7 @@ enum class Sniff : std::uint8_t { not_proxy, need_more, v1, v2 };
 [[nodiscard]] Sniff sniff_proxy_header(std::span<const std::byte> in) noexcept;
 
 struct ProxyHeader {
-  static constexpr std::size_t longest_v1 = 107;      // CR LF included
+  static constexpr std::size_t longest_v1 = 107;        // CR LF included
   static constexpr std::size_t most_v2_payload = 4096;  // of what the length field may say; judged before it has come
   static constexpr std::size_t longest = 16 + most_v2_payload;
 

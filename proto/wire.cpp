@@ -292,8 +292,8 @@ bool parse_control(std::string_view text, Control& out) noexcept {
   constexpr std::string_view mark = ":in";
   const std::string_view rest{text.data() + colon + 1, text.size() - colon - 1};
   const std::size_t digits = 2 * out.token.size();
-  if (rest.size() != digits && (rest.size() != digits + mark.size() ||
-                                std::memcmp(rest.data() + digits, mark.data(), mark.size()) != 0))
+  if (rest.size() != digits &&
+      (rest.size() != digits + mark.size() || std::memcmp(rest.data() + digits, mark.data(), mark.size()) != 0))
     return false;
   for (std::size_t i = 0; i < colon; ++i)
     if (text[i] <= ' ' || text[i] > '~') return false;

@@ -201,8 +201,8 @@ struct Reply {
 // Equal or not, in a time that does not depend on where they differ.
 [[nodiscard]] bool same(const Token& a, const Token& b) noexcept;
 
-// "CONTROL:TOKEN", with ":in" behind it when accept() is to be managed, as it stands in the environment variable: the abstract socket name (graphic ASCII without ':',
-// at most 90 bytes) and 32 hexadecimal digits.
+// "CONTROL:TOKEN", with ":in" behind it when accept() is to be managed, as it stands in the environment variable: the
+// abstract socket name (graphic ASCII without ':', at most 90 bytes) and 32 hexadecimal digits.
 inline constexpr std::size_t max_control_name = 90;
 inline constexpr std::string_view control_variable = "TOWPATH_CONTROL";
 struct Control {

@@ -49,8 +49,8 @@ static void ask(struct one* one, int first) {
 }
 
 static void begin(struct one* one) {
-  struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-                           .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_in at = {
+      .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   one->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   int on = 1;
   setsockopt(one->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);

@@ -1,8 +1,8 @@
 /* The server of the inbound rows: inbound_server [header]
  *
- * One thread, level-triggered epoll, an answer of a few bytes to every request that it reads (up to a blank line) with the
- * address that accept told: `client=A`. Keeps connections unless the request says close. With `header` it reads a PROXY v1
- * header from the begin of every connection by itself: what a server that was written for it does at best.
+ * One thread, level-triggered epoll, an answer of a few bytes to every request that it reads (up to a blank line) with
+ * the address that accept told: `client=A`. Keeps connections unless the request says close. With `header` it reads a
+ * PROXY v1 header from the begin of every connection by itself: what a server that was written for it does at best.
  * Prints `port=N`. */
 #include <arpa/inet.h>
 #include <errno.h>

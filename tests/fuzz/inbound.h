@@ -19,7 +19,8 @@ inline const char* broken_header_promise(std::string_view text) {
   const ProxyHeader whole = read(text.size());
   if (whole.size > text.size()) return "consumes more than there is";
   if (whole.size != 0 && whole.state != ProxyHeader::State::whole) return "consumes what is no header";
-  if (whole.state == ProxyHeader::State::incomplete && text.size() >= ProxyHeader::longest) return "waits without an end";
+  if (whole.state == ProxyHeader::State::incomplete && text.size() >= ProxyHeader::longest)
+    return "waits without an end";
   bool decided = false;
   for (std::size_t size = 0; size < text.size(); ++size) {
     const ProxyHeader part = read(size);

@@ -263,8 +263,8 @@ class Proxy(InboundCase):
         for number, each in enumerate(late):
             if number % 2 == 0:
                 each.sendall(proxy_v1()[9:])
-        answers = [read_all(each)[0] for each in late]
-        self.assertEqual(answers, [CLIENT.encode()] * 40)
+        answers = [read_all(each) for each in late]
+        self.assertEqual([(data, error) for data, error in answers if data != CLIENT.encode()], [])
         self.assertEqual(server.wait_line(r"full (\w+)").group(1), "True")
 
     def test_the_address_survives_exec_fork_and_passing(self):

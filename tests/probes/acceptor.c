@@ -11,8 +11,8 @@
  *   syscall   through syscall()     defer     TCP_DEFER_ACCEPT
  *   keep      one line after the other on a connection, each answered
  *
- * Prints `port=N` when it listens. Each line of a client is answered by one line: what accept, getpeername and SO_PEERNAME say
- * and what came: `accept=A peer=B name=C own=D pid=P data=LINE`; then the connection ends. */
+ * Prints `port=N` when it listens. Each line of a client is answered by one line: what accept, getpeername and
+ * SO_PEERNAME say and what came: `accept=A peer=B name=C own=D pid=P data=LINE`; then the connection ends. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

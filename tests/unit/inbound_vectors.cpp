@@ -1,5 +1,5 @@
-// Every vector of tests/vectors/reverse-vectors.json that a connection's first bytes decide, through the code behind accept,
-// the HTTP mode and `towpath explain --inbound`.
+// Every vector of tests/vectors/reverse-vectors.json that a connection's first bytes decide, through the code behind
+// accept, the HTTP mode and `towpath explain --inbound`.
 #include <doctest/doctest.h>
 
 #include "launcher/explain_inbound.h"

@@ -94,11 +94,13 @@ TEST_CASE("PROXY v1: the line may be 107 bytes long, and not one more") {
 
 TEST_CASE("PROXY v1: what is nearly right is wrong") {
   for (const char* line :
-       {"PROXY TCP4 1.2.3.4 5.6.7.8 80 443\n", "PROXY TCP4 1.2.3.4 5.6.7.8 80 443\rx\n", "PROXY  TCP4 1.2.3.4 5.6.7.8 80 443\r\n",
-        "PROXY TCP4 1.2.3.4 5.6.7.8 80\r\n", "PROXY TCP4 1.2.3.4 5.6.7.8 80 443 \r\n", "PROXY TCP4 01.2.3.4 5.6.7.8 80 443\r\n",
-        "PROXY TCP4 1.2.3 5.6.7.8 80 443\r\n", "PROXY TCP6 1.2.3.4 5.6.7.8 80 443\r\n", "PROXY TCP6 ::1 1.2.3.4 80 443\r\n",
-        "PROXY tcp4 1.2.3.4 5.6.7.8 80 443\r\n", "PROXY UNKNOWNX\r\n", "PROXY \r\n", "PROXY\t TCP4 1.2.3.4 5.6.7.8 80 443\r\n",
-        "PROXY TCP4\t1.2.3.4 5.6.7.8 80 443\r\n", "PROXY TCP4 1.2.3.4 5.6.7.8 -1 443\r\n", "PROXY TCP4 1.2.3.4 5.6.7.8 00 443\r\n"}) {
+       {"PROXY TCP4 1.2.3.4 5.6.7.8 80 443\n", "PROXY TCP4 1.2.3.4 5.6.7.8 80 443\rx\n",
+        "PROXY  TCP4 1.2.3.4 5.6.7.8 80 443\r\n", "PROXY TCP4 1.2.3.4 5.6.7.8 80\r\n",
+        "PROXY TCP4 1.2.3.4 5.6.7.8 80 443 \r\n", "PROXY TCP4 01.2.3.4 5.6.7.8 80 443\r\n",
+        "PROXY TCP4 1.2.3 5.6.7.8 80 443\r\n", "PROXY TCP6 1.2.3.4 5.6.7.8 80 443\r\n",
+        "PROXY TCP6 ::1 1.2.3.4 80 443\r\n", "PROXY tcp4 1.2.3.4 5.6.7.8 80 443\r\n", "PROXY UNKNOWNX\r\n",
+        "PROXY \r\n", "PROXY\t TCP4 1.2.3.4 5.6.7.8 80 443\r\n", "PROXY TCP4\t1.2.3.4 5.6.7.8 80 443\r\n",
+        "PROXY TCP4 1.2.3.4 5.6.7.8 -1 443\r\n", "PROXY TCP4 1.2.3.4 5.6.7.8 00 443\r\n"}) {
     INFO(line);
     CHECK(state_of(line) != State::whole);
     CHECK(state_of(line) != State::incomplete);
@@ -110,8 +112,9 @@ TEST_CASE("PROXY v1: what is nearly right is wrong") {
 
 TEST_CASE("PROXY v2: other families and LOCAL are skipped whole, and name nobody") {
   const std::string unix_addresses(216, 'x');
-  for (const auto& header : {v2("\x21\x31", unix_addresses), v2("\x21\x12", std::string(12, 1)), v2(std::string("\x21\x00", 2), "abc"),
-                             v2(std::string("\x20\x00", 2), ""), v2("\x20\x55", "whatever")}) {
+  for (const auto& header :
+       {v2("\x21\x31", unix_addresses), v2("\x21\x12", std::string(12, 1)), v2(std::string("\x21\x00", 2), "abc"),
+        v2(std::string("\x20\x00", 2), ""), v2("\x20\x55", "whatever")}) {
     const ProxyHeader read = read_proxy_header(bytes_of(header + "rest"));
     CHECK(read.state == State::whole);
     CHECK(read.size == header.size());

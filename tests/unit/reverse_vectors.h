@@ -31,7 +31,8 @@ inline std::span<const std::byte> bytes_of(std::string_view text) {
 inline std::string vector_bytes(const std::string& text) {
   if (!text.starts_with("hex:")) return text;
   std::string out;
-  for (std::size_t i = 4; i + 1 < text.size(); i += 2) out += static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16));
+  for (std::size_t i = 4; i + 1 < text.size(); i += 2)
+    out += static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16));
   return out;
 }
 
