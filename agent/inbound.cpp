@@ -1,6 +1,7 @@
 #include "agent/inbound.h"
 
 #include <cerrno>
+#include <utility>
 
 #include <sys/socket.h>
 
@@ -92,7 +93,13 @@ Inbound::Inbound(Host& host, const ReverseSettings& settings, InboundPage& page,
   publish();
 }
 
-Inbound::~Inbound() = default;
+Inbound::~Inbound() {
+  // They end while everything that they tell of it is still there.
+  std::exchange(splits_, {}).clear();
+  std::exchange(held_, {}).clear();
+  waiting_.clear();
+  sweep();
+}
 
 void Inbound::publish() {
   page_.ready.store(0, std::memory_order_relaxed);

@@ -20,6 +20,7 @@ void set_linger_zero(int fd) noexcept {
 }  // namespace
 
 InboundDoors::InboundDoors(InboundPage& page) : page_(page) {
+  if (page_.on.load(std::memory_order_relaxed) == 0) return;  // never used: its memory need not even exist
   for (InboundDoor& each : page_.doors)
     if (each.kind.load(std::memory_order_relaxed) != DoorKind::none)
       each.kind.store(DoorKind::none, std::memory_order_release);

@@ -212,7 +212,7 @@ bool HttpSplit::begin_exchange(const HttpHead& head) {
 
 HttpSplit::Program* HttpSplit::program_for(const Endpoint& client) {
   for (const auto& each : programs_)
-    if (each->client == client && !each->ended && !each->shut) return each.get();
+    if (each->client == client && !each->hung_up && !each->ended && !each->shut) return each.get();
   make_room();
   InboundDoors::Opened door = inbound_.doors().open(local_, DoorKind::direct, client, peer_);
   if (!door.socket) {

@@ -309,8 +309,13 @@ Outcome look_at(Accepted& a) noexcept {
     return Outcome::next;
   }
   switch (step) {
-    case AcceptStep::direct:
-      return give_as(a, {door->client.get(), door->client_port}, {door->peer.get(), door->peer_port});
+    case AcceptStep::direct: {
+      const Endpoint client{door->client.get(), door->client_port}, other{door->peer.get(), door->peer_port};
+      // The connection still stands, so its port, and with it what we have read, has not become another one's.
+      if (end_of(SYS_getpeername, a.fd).address) return give_as(a, client, other);
+      sys::call(SYS_close, a.fd);
+      return Outcome::next;
+    }
     case AcceptStep::read_header: return read_header(a, (rule & inbound_proxy_require) != 0);
     case AcceptStep::hand_over: return hand_over(a);
     case AcceptStep::give:
