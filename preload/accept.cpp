@@ -14,12 +14,12 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sys/resource.h>
 
 #include "preload/ask.h"
 #include "preload/clients.h"
 #include "preload/process.h"
 #include "preload/real.h"
+#include "preload/room_for_more.h"
 #include "preload/sys.h"
 #include "proto/proxy_header.h"
 
@@ -66,35 +66,6 @@ void reset(int fd) noexcept {
   const linger now{1, 0};
   sys::call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
   sys::call(SYS_close, fd);
-}
-
-// A process at its limit of descriptors can still get its connection, or pass one on: the limit is raised for that
-// long, where it may be. Several threads at once are one raise.
-class RoomForMore {
- public:
-  explicit RoomForMore(bool wanted) noexcept : wanted_(wanted) {
-    if (!wanted_ || users_.fetch_add(1) != 0 || sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &before_) != 0) return;
-    rlimit more = before_;
-    more.rlim_cur = before_.rlim_max - before_.rlim_cur < 8 ? before_.rlim_max : before_.rlim_cur + 8;
-    sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, &more, 0);
-  }
-  ~RoomForMore() {
-    if (wanted_ && users_.fetch_sub(1) == 1) sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, &before_, 0);
-  }
-  RoomForMore(const RoomForMore&) = delete;
-  RoomForMore& operator=(const RoomForMore&) = delete;
-
- private:
-  static constinit inline std::atomic<int> users_{0};
-  static constinit inline rlimit before_{};
-  bool wanted_;
-};
-
-// Is there room for another one beside `fd`?
-bool room_beside(int fd) noexcept {
-  const long other = sys::call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0);
-  if (other >= 0) sys::call(SYS_close, other);
-  return other != -EMFILE;
 }
 
 // What the kernel would show of `client` on a socket of that domain; zero: it cannot.
@@ -267,7 +238,11 @@ AcceptStep step_without_door(const InboundPage& page, const Accepted& a) noexcep
 
 // What came out of the listener.
 Outcome look_at(Accepted& a) noexcept {
-  const Page* const known = page();
+  const Page* known = page();
+  if (known == nullptr) {
+    const RoomForMore room(true);
+    known = page();
+  }
   if (known == nullptr) {
     // Managed or not, nobody can tell: it would be shown as somebody else.
     reset(a.fd);

@@ -4,6 +4,7 @@
 
 #include "preload/ask.h"
 #include "preload/process.h"
+#include "preload/room_for_more.h"
 #include "preload/sys.h"
 
 namespace towpath {
@@ -28,6 +29,8 @@ ClientTable* table() noexcept {
   const Page* const known = page();
   if (known == nullptr) return newest();
   if (newest_page.load(std::memory_order_acquire) == known->id) return newest();
+  // Once in a process, and it may be at its limit then: without the table a connection would be lost.
+  const RoomForMore room(true);
   const int fd = ask_for_clients();
   if (fd < 0) return nullptr;
   const long at = sys::call(SYS_mmap, 0, sizeof(ClientTable), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

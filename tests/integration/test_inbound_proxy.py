@@ -267,6 +267,22 @@ class Proxy(InboundCase):
         self.assertEqual([(data, error) for data, error in answers if data != CLIENT.encode()], [])
         self.assertEqual(server.wait_line(r"full (\w+)").group(1), "True")
 
+    def test_the_first_accept_of_a_process_with_one_descriptor_left(self):
+        self.reverse(more=REQUIRE)
+        code = ("import os, resource, select, socket\n"
+                "s = socket.create_server(('127.0.0.1', 0)); s.setblocking(False)\n"
+                "print('listening', s.getsockname()[1], flush=True)\n"
+                "while s.fileno() != os.dup(0) - 8: pass\n"
+                "resource.setrlimit(resource.RLIMIT_NOFILE, (13, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+                "while True:\n"
+                "    select.select([s], [], [], 10)\n"
+                "    try: c, a = s.accept()\n"
+                "    except BlockingIOError: continue\n"
+                "    c.sendall(('%s %d' % (a[0], c.fileno())).encode()); c.close()\n")
+        _, port = self.serve(PYTHON, "-c", code)
+        for cut in (None, [10], None):
+            self.assertEqual(ask(("127.0.0.1", port), proxy_v1(), "127.0.0.2", cut).decode(), f"{CLIENT} 12")
+
     def test_the_address_survives_exec_fork_and_passing(self):
         """sshd re-executes itself for each connection; others pass descriptors."""
         self.reverse(more=REQUIRE)
@@ -286,6 +302,32 @@ class Proxy(InboundCase):
             out = server.output()
         self.assertEqual(out.count(f"('{CLIENT}', 40000)"), 2, out)
         self.assertEqual(out.count("('127.0.0.2', "), 1, out)  # env={}: without the library, the kernel's own
+
+    def test_listeners_of_unusual_kinds(self):
+        """Inherited through exec; bound to a device; bound to an address of a network; and UNIX sockets, which are left alone."""
+        self.reverse(more=REQUIRE, origins="127.0.0.0/8, 10.77.0.0/16")
+        netns.add_address("10.77.5.5/32")
+        serve = ("import socket, sys\ns = socket.socket(fileno=int(sys.argv[1]))\n"
+                 "print('listening', (s.getsockname()[1:] or [0])[0] if s.family != socket.AF_UNIX else 0, flush=True)\n"
+                 "while True:\n    c, a = s.accept()\n    c.recv(1); c.sendall(repr((a, c.getpeername())).encode()); c.close()\n")
+        begin = ("import os, socket, sys\ns = %s\ns.listen(9); s.set_inheritable(True)\n"
+                 "os.execv(sys.executable, [sys.executable, '-c', sys.argv[1], str(s.fileno())])\n")
+        for where, make in (("127.0.0.1", "socket.create_server(('127.0.0.1', 0))"),
+                            ("10.77.5.5", "socket.create_server(('10.77.5.5', 0))"),
+                            ("127.0.0.9", "socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo\\0'); "
+                                          "s.bind(('0.0.0.0', 0))")):
+            for cut in (None, [10]):
+                with self.subTest(make, cut=cut):
+                    server, port = self.serve(PYTHON, "-c", begin % make, serve)
+                    answer = ask((where, port), proxy_v1() + b"x", where, cut).decode()
+                    self.assertEqual(answer.count(f"('{CLIENT}', 40000)"), 2, answer)
+                    server.stop()
+        path = os.path.join(self.directory, "socket")
+        server, _ = self.serve(PYTHON, "-c", begin % f"socket.socket(socket.AF_UNIX); s.bind('{path}')", serve)
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(path)
+            peer.sendall(b"PROXY ")
+            self.assertEqual(read_all(peer)[0], b"('', '')")
 
     def test_ports_that_are_not_listed_are_left_alone(self):
         port = self.free_port()
