@@ -146,7 +146,13 @@ Inbound::Verdict Inbound::judge(UniqueFd accepted, std::uint64_t listener) {
 
 void Inbound::hold(UniqueFd accepted, std::uint64_t listener) {
   const Endpoint peer = other_end(accepted.get()), local = own_end(accepted.get());
-  if (!on_ || !peer.address || !local.address || !in_our_network(accepted.get())) {
+  const bool reachable = in_our_network(accepted.get());
+  if (!on_ || !peer.address || !local.address || !reachable) {
+    if (!reachable && counters_.gone == 0)
+      LogLine(log_, Level::error, "connection_closed")
+          .add("port", local.port)
+          .add("reason", "its listener is in another network namespace than the agent, which cannot call it")
+          .add("hint", "start towpath inside that namespace");
     ++counters_.gone;
     return reset_connection(std::move(accepted));
   }
