@@ -33,6 +33,21 @@ class Peers(InboundCase):
                         answer = ask((client, front), request(), client).decode()
                         self.assertEqual(fields(answer)["client"], client)
 
+    def test_a_server_with_workers_under_another_user(self):
+        """nginx as it usually runs: the workers gave up root, and share a listener or have one each."""
+        for mode, headers in (("proxyProtocol: require", ""), ("", "X-Forwarded-For")):
+            for kind in ("", " reuseport"):
+                with self.subTest(mode=mode, kind=kind):
+                    self.reverse(headers, more=mode)
+                    more = nginx_server(self.free_port()).replace("; location", f"{kind}; location", 1)
+                    port = self.nginx(more, master="on", name=f"workers{len(mode)}{len(kind)}")
+                    front = self.haproxy("send-proxy-v2", port) if mode else port
+                    for number in range(20):
+                        client = (CLIENT, "198.51.100.8")[number % 2]
+                        answer = (ask((client, front), request(), client) if mode else
+                                  ask(("127.0.0.1", port), request(fields=[("X-Forwarded-For", client)]), "127.0.0.2"))
+                        self.assertEqual(fields(answer.decode())["client"], client)
+
     def test_haproxy_forwards_http(self):
         """`option forwardfor` adds a line of its own behind the client's; connections are shared by clients."""
         self.reverse("X-Forwarded-For")

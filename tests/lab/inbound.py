@@ -189,7 +189,7 @@ public class Serve {
 """
 
 NGINX = """
-daemon off; master_process {master}; worker_processes 1; pid {directory}/nginx.pid; error_log {directory}/error.log;
+daemon off; master_process {master}; worker_processes 2; pid {directory}/nginx.pid; error_log {directory}/error.log;
 events {{ worker_connections 1024; }}
 {more}
 """
@@ -232,12 +232,12 @@ class InboundCase(LabCase):
                               self._java_classes(), "Serve", address, 0)[1]
         return self.nginx(nginx_server(self.free_port(), address))
 
-    def nginx(self, more, bare=False, name="nginx"):
+    def nginx(self, more, bare=False, name="nginx", master="off"):
         """Runs until the test ends; the first port that `more` listens on."""
         place = os.path.join(self.directory, name)
         os.makedirs(place, exist_ok=True)
         port = int(re.search(r"listen (?:\S+:)?(\d+)", more).group(1))
-        config = self.file(f"{name}.conf", NGINX.format(directory=place, master="off", more=more))
+        config = self.file(f"{name}.conf", NGINX.format(directory=place, master=master, more=more))
         command = [self.need("nginx"), "-p", place, "-c", config, "-e", f"{place}/error.log"]
         line = command if bare else [TOWPATH, "run", "-c", self.config, "--", *command]
         self.spawn(name, *line, env={"TOWPATH_LOG": "info"})
