@@ -83,6 +83,8 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
       dns_(loop, policy_, names_, lookup_, page_, log_),
       datagrams_(policy_, names_, dns_, page_, log_),
       door_(loop),
+      inbound_(*this, policy_->reverse, page_.inbound(), kept.clients.get(), log_),
+      desk_(inbound_),
       plain_(*this, log_),
       supervisor_({loop, sockets_, page_, names_, datagrams_, log_, *this},
                   Shelf(kept.listeners_in.get(), kept.listeners_out.get()), kept.token) {
@@ -120,7 +122,7 @@ Agent::~Agent() {
 
 bool Agent::any_asker_alive() {
   std::erase_if(askers_, [](pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; });
-  return !askers_.empty() || !relays_.empty() || plain_.any_relay() || supervisor_.busy();
+  return !askers_.empty() || !relays_.empty() || plain_.any_relay() || supervisor_.busy() || !inbound_.idle();
 }
 
 void Agent::sweep() {
@@ -129,6 +131,7 @@ void Agent::sweep() {
   ended_relays_.clear();
   plain_.sweep();
   supervisor_.sweep_ended();
+  inbound_.sweep();
 }
 
 void Agent::accept() {
@@ -145,6 +148,7 @@ void Agent::accept() {
 }
 
 void Agent::on_over(Conversation& talk) {
+  desk_.on_over(talk);
   std::erase_if(queries_, [&](const auto& each) { return each.second == &talk; });
   watchers_.remove_if([&](const Watcher& watcher) { return watcher.talk == &talk; });
   const auto at = conversations_.find(&talk);
@@ -180,7 +184,12 @@ void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<Uni
     case wire::Ask::datagram: return on_datagram(talk, ask.datagram, std::move(descriptors));
     case wire::Ask::query: return on_query(talk, ask.query);
     case wire::Ask::supervise: return on_supervise(talk, ask.supervise_flavour, std::move(descriptors));
+    case wire::Ask::clients:
+    case wire::Ask::sweep:
+    case wire::Ask::hold:
+    case wire::Ask::claim: return desk_.on_ask(talk, ask, std::move(descriptors));
     case wire::Ask::dialled:
+    case wire::Ask::took:
     case wire::Ask::detach: return talk.end();
   }
 }

@@ -13,6 +13,7 @@
 #include "agent/death_bell.h"
 #include "agent/dns_stub.h"
 #include "agent/failure_text.h"
+#include "agent/inbound_desk.h"
 #include "agent/kept.h"
 #include "agent/log.h"
 #include "agent/names.h"
@@ -24,7 +25,7 @@
 
 namespace towpath {
 
-class Agent final : public Conversation::Host, public AttemptHost, public Answerer, public Judge {
+class Agent final : public Conversation::Host, public AttemptHost, public Answerer, public Judge, public Inbound::Host {
  public:
   // Borrows `kept`. Null with the reason when something the agent needs is not there.
   [[nodiscard]] static std::unique_ptr<Agent> start(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept,
@@ -46,9 +47,14 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   void on_over(Conversation& talk) override;
   bool may_ask(const Asker& asker, const wire::Message& ask) const override;
   std::uint64_t page_id() const override { return page_.page().id; }
-  // AttemptHost
+  // Of all hosts
   uv_loop_t* loop() override { return loop_; }
-  SocketWatch& sockets() override { return sockets_; }  // of both hosts
+  SocketWatch& sockets() override { return sockets_; }
+  // Inbound::Host
+  void on_stream(UniqueFd program, UniqueFd client) override {
+    on_relay(std::move(program), std::move(client), nullptr, {});
+  }
+  // AttemptHost
   Lookup& lookup() override { return lookup_; }
   RelayDoor& door() override { return door_; }
   TlsClient* tls(std::string& why) override;
@@ -100,6 +106,8 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   DnsStub dns_;
   Datagrams datagrams_;
   RelayDoor door_;
+  Inbound inbound_;
+  InboundDesk desk_;
   std::unique_ptr<TlsClient> tls_;  // made at first use: initialising OpenSSL takes milliseconds
   UvPoll listener_;
   UvHandle<uv_check_t> sweeper_;

@@ -86,7 +86,8 @@ void Conversation::read() {
                        wire::decode({packet.bytes, static_cast<std::size_t>(packet.size)}, message) &&
                        host_.may_ask(asker_, message);
     if (!valid) return lose();
-    const bool follow_up = message.kind == wire::Ask::dialled || message.kind == wire::Ask::detach;
+    const bool follow_up =
+        message.kind == wire::Ask::dialled || message.kind == wire::Ask::detach || message.kind == wire::Ask::took;
     if (follow_up != asked_) return lose();
     if (follow_up) {
       if (answerer_ == nullptr) return end();

@@ -9,7 +9,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "agent/client_table_writer.h"
 #include "agent/page_writer.h"
+#include "config/inbound.h"
 #include "resolver/synthetic_names.h"
 
 namespace towpath {
@@ -57,6 +59,7 @@ std::optional<Kept> Kept::create(const Policy& policy, std::string& why, const s
   out.names.reset(fcntl(names->fd(), F_DUPFD_CLOEXEC, 3));
   out.page = PageWriter::create(why);
   if (!out.names || !out.page) return std::nullopt;
+  if (inbound_on(policy.reverse) && !(out.clients = ClientTableWriter::create(why))) return std::nullopt;
   // Without a shelf only a program that waits for a dead agent in epoll_wait is worse off.
   if (int ends[2]; socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) == 0) {
     out.shelf_in.reset(ends[0]);
@@ -71,10 +74,12 @@ std::optional<Kept> Kept::create(const Policy& policy, std::string& why, const s
 }
 
 std::vector<int> Kept::descriptors() const {
-  return {control.get(),   names.get(),        page.get(),         shelf_in.get(),
-          shelf_out.get(), listeners_in.get(), listeners_out.get()};
+  return {control.get(),  names.get(),     page.get(),         clients.get(),
+          shelf_in.get(), shelf_out.get(), listeners_in.get(), listeners_out.get()};
 }
 
-std::string Kept::control_value() const { return control_name + ":" + hex(token.data(), token.size()); }
+std::string Kept::control_value() const {
+  return control_name + ":" + hex(token.data(), token.size()) + (clients ? ":in" : "");
+}
 
 }  // namespace towpath

@@ -15,6 +15,7 @@ struct Kept {
   UniqueFd control;                      // the listening socket: asks queue here while there is no agent
   UniqueFd names;                        // SyntheticNames
   UniqueFd page;                         // PageWriter
+  UniqueFd clients;                      // ClientTableWriter; none when accept is not managed
   UniqueFd shelf_in, shelf_out;          // Shelf of DeathBell
   UniqueFd listeners_in, listeners_out;  // Shelf of Supervisor
   wire::Token token{};

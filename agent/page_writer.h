@@ -52,6 +52,8 @@ class PageWriter {
   void forget_notice(std::uint64_t id, std::uint32_t listener) noexcept;
   // The id at `at` if it belongs to that listener, else 0; it is forgotten with that.
   [[nodiscard]] std::uint64_t take_notice(std::uint32_t at, std::uint32_t listener) noexcept;
+  // The part that agent/inbound writes.
+  [[nodiscard]] InboundPage& inbound() noexcept { return page_->inbound; }
 
   [[nodiscard]] const Page& page() const noexcept { return *page_; }
   // What processes get: read-only where /proc is mounted.

@@ -28,6 +28,10 @@ bool SocketWatch::change(int socket, std::uint32_t events, Watched* who) {
 
 void SocketWatch::drop(int socket, Watched* who) {
   epoll_ctl(set_.get(), EPOLL_CTL_DEL, socket, nullptr);
+  forget(who);
+}
+
+void SocketWatch::forget(Watched* who) noexcept {
   // An event of this very batch may still name it.
   for (int i = 0; i < batch_size_; ++i)
     if (batch_[i] == who) batch_[i] = nullptr;

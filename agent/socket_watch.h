@@ -30,6 +30,8 @@ class SocketWatch {
   [[nodiscard]] bool change(int socket, std::uint32_t events, Watched* who);
   // Must come before the agent closes its copy: the description lives on in the program, and with it the registration.
   void drop(int socket, Watched* who);
+  // Enough for a socket that nobody else has a copy of and that is closed at once.
+  void forget(Watched* who) noexcept;
 
  private:
   void dispatch();

@@ -34,6 +34,11 @@ class IpAddress {
   [[nodiscard]] bool is_link_local() const noexcept;       // 169.254/16 is NOT: only fe80::/10
   [[nodiscard]] std::uint32_t v4_number() const noexcept;  // host order; only when is_v4()
   [[nodiscard]] std::uint32_t scope() const noexcept { return scope_; }
+  [[nodiscard]] IpAddress without_scope() const noexcept {
+    IpAddress out = *this;
+    out.scope_ = 0;
+    return out;
+  }
   // 4 bytes for v4, 16 for v6, none otherwise; network order.
   [[nodiscard]] std::span<const std::uint8_t> bytes() const noexcept;
   // True when the first `bits` bits equal those of `prefix` (same family only).

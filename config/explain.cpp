@@ -12,7 +12,8 @@ std::string destination_text(const Destination& destination) {
   return host + ":" + std::to_string(destination.port);
 }
 
-// RFC 8259, 7. Bytes that are no UTF-8 become U+FFFD.
+}  // namespace
+
 std::string json_text(std::string_view text) {
   constexpr char hex[] = "0123456789abcdef";
   std::string out = "\"";
@@ -27,8 +28,6 @@ std::string json_text(std::string_view text) {
   }
   return out + "\"";
 }
-
-}  // namespace
 
 std::string explain_text(const Decision& decision, const Destination& destination) {
   std::string out = destination_text(destination) + ": " + std::string(name_of(decision.kind));

@@ -72,13 +72,7 @@ void apply_credentials_file(Draft& draft) {
 }
 
 void check_effect(Draft& draft) {
-  constexpr const char* none = "has no effect in this version";
   const Policy& policy = draft.policy;
-  const ReverseSettings defaults, &reverse = policy.reverse;
-  if (policy.setuid != SetuidMode::refuse) draft.warning("proxy.setuid", none);
-  if (!reverse.trusted_origins.empty() || !reverse.headers.empty() || !reverse.all_ports || reverse.strip ||
-      reverse.proxy_protocol != defaults.proxy_protocol || reverse.header_timeout != defaults.header_timeout)
-    draft.warning("reverseProxy", none);
   if (policy.https && !policy.http && !policy.all && policy.ports.contains(80))
     draft.warning("proxy.https",
                   "connections to port 80 go direct: no proxy is given for them (proxy.http or proxy.all)");

@@ -66,6 +66,7 @@ void read_reverse_section(const Node& node, const std::string& path, const std::
     reverse.proxy_protocol = *index > 2 ? ProxyProtocol::off : static_cast<ProxyProtocol>(*index);
   read_managed_ports(in, file, draft);
   reverse.strip = in.boolean("strip").value_or(false);
+  draft.configured = draft.configured || reverse.strip;
   reverse.header_timeout = in.duration("headerTimeout", 10ms, 10min).value_or(reverse.header_timeout);
   in.finish();
 }

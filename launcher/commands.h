@@ -30,6 +30,9 @@ struct ExplainOptions {
   bool json = false;
   std::string address;
   std::string destination;
+  bool inbound = false;
+  std::string peer;  // inbound: who connects, IP:PORT
+  int listener = 0;  // inbound: the program's port; 0: any that is not listed
 };
 
 int run_command(const RunOptions& options);
@@ -37,6 +40,7 @@ int run_command(const RunOptions& options);
 int enter_command(char** words);
 int check_command(const Common& options);
 int explain_command(const ExplainOptions& options);
+int explain_inbound_command(const ExplainOptions& options);  // reads standard input
 // `standalone`: the control socket's name that a preloaded library asked for; empty: print a random one and serve.
 int agent_command(const Common& options, const std::string& standalone);
 

@@ -9,6 +9,7 @@
 
 #include "config/decide.h"
 #include "config/explain.h"
+#include "launcher/explain_inbound.h"
 
 namespace towpath {
 
@@ -67,6 +68,31 @@ int explain_command(const ExplainOptions& options) {
   }
   const Decision decision = decide(*loaded.policy, destination);
   print(stdout, (options.json ? explain_json(decision, destination) : explain_text(decision, destination)) + "\n");
+  return 0;
+}
+
+int explain_inbound_command(const ExplainOptions& options) {
+  const Loaded loaded = load_and_report(options.common);
+  if (!loaded.policy) return 1;
+  std::string host;
+  Endpoint peer;
+  const std::string wrong = split_destination(options.peer, host, peer.port);
+  peer.address = IpAddress::parse(host);
+  if (!wrong.empty() || !peer.address) {
+    print(stderr,
+          "towpath: explain: --peer is to say who connects, like 10.0.0.1:40000 or [2001:db8::1]:40000; got \"" +
+              options.peer + "\"\n");
+    return exit_towpath_failed;
+  }
+  // A head and a PROXY header at their longest, and no more.
+  constexpr std::size_t most = 128 * 1024;
+  std::string bytes(most, '\0');
+  bytes.resize(std::fread(bytes.data(), 1, most, stdin));
+  const ReverseSettings& reverse = loaded.policy->reverse;
+  const InboundRule rule = options.listener == 0 ? default_inbound_rule(reverse)
+                                                 : inbound_rule(reverse, static_cast<std::uint16_t>(options.listener));
+  const InboundExplanation explanation = explain_inbound(reverse, rule, peer, bytes);
+  print(stdout, options.json ? inbound_json(explanation) : inbound_text(explanation));
   return 0;
 }
 

@@ -67,7 +67,14 @@ int main(int argc, char** argv) {
   add_common(*explain_app, explain.common);
   explain_app->add_flag("--json", explain.json, "one JSON object");
   explain_app->add_option("--address", explain.address, "the address that the name is known to have");
-  explain_app->add_option("destination", explain.destination, "HOST:PORT")->required();
+  auto* destination = explain_app->add_option("destination", explain.destination, "HOST:PORT");
+  explain_app->add_flag("--inbound", explain.inbound,
+                        "say what becomes of a connection whose first bytes (a PROXY header, a request head) are on "
+                        "standard input");
+  explain_app->add_option("--peer", explain.peer, "with --inbound: who connects")->type_name("IP:PORT");
+  explain_app->add_option("--listener", explain.listener, "with --inbound: the port where the program listens")
+      ->check(CLI::Range(1, 65535))
+      ->type_name("PORT");
 
   Common agent;
   auto* agent_app = app.add_subcommand("agent", "the agent alone; prints the environment that leads programs to it");
@@ -87,7 +94,9 @@ int main(int argc, char** argv) {
     run.command = words;
     if (*run_app) return run_command(run);
     if (*check_app) return check_command(check);
-    if (*explain_app) return explain_command(explain);
+    if (*explain_app && explain.inbound == (destination->count() != 0))
+      throw CLI::RequiredError("HOST:PORT or --inbound (not both)");
+    if (*explain_app) return explain.inbound ? explain_inbound_command(explain) : explain_command(explain);
     return agent_command(agent, standalone);
   } catch (const CLI::ParseError& problem) {
     const int status = app.exit(problem);

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "config/inbound.h"
 #include "launcher/commands.h"
 #include "launcher/front_end.h"
 #include "launcher/library.h"
@@ -99,9 +100,10 @@ int run_command(const RunOptions& options) {
   sigaction(SIGCHLD, nullptr, &children);
   program.ignores_children = children.sa_handler == SIG_IGN;
 
-  if (!loaded.policy->any_proxy()) {
-    // Nothing to tunnel: the program alone, with nothing in between.
-    std::fprintf(stderr, "towpath: warning: no proxy is configured: %s runs without towpath\n",
+  if (!loaded.policy->any_proxy() && !inbound_on(loaded.policy->reverse)) {
+    // Nothing to tunnel and no client to name: the program alone, with nothing in between.
+    std::fprintf(stderr,
+                 "towpath: warning: neither a proxy nor a reverse proxy is configured: %s runs without towpath\n",
                  options.command.front().c_str());
     std::vector<char*> arguments;
     for (std::string& each : program.arguments) arguments.push_back(each.data());

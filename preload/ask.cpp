@@ -19,11 +19,12 @@ namespace {
 
 constexpr timeval answer_deadline{10, 0};  // an agent that says nothing for so long is stuck: fail closed
 
-int open_connection() noexcept {
+int open_connection(bool& out_of_descriptors) noexcept {
   if (!active()) return -1;
   AgentAddress agent;
   agent_address(agent);
   long fd = sys::call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  out_of_descriptors = fd == -EMFILE || fd == -ENFILE;
   if (fd < 0) return -1;
   if (fd < 3) {
     // A daemon may have closed its standard descriptors: another thread's printf must not reach the agent.
@@ -58,7 +59,7 @@ int open_connection() noexcept {
 
 }  // namespace
 
-Conversation::Conversation() noexcept : fd_(open_connection()) {}
+Conversation::Conversation() noexcept { fd_ = open_connection(out_of_descriptors_); }
 
 Conversation::~Conversation() {
   if (fd_ >= 0) sys::call(SYS_close, fd_);
@@ -110,36 +111,52 @@ Conversation::Heard Conversation::hear(wire::Reply& out, bool wait, timeval time
   return Heard::reply;
 }
 
-int ask_for_page() noexcept {
-  Conversation talk;
-  wire::Message ask{};
-  ask.kind = wire::Ask::hello;
-  if (!talk.ok() || !talk.say(ask)) return -1;
-  std::byte packet[64];
-  iovec data{packet, sizeof packet};
+Conversation::Heard Conversation::hear_with_descriptor(wire::Reply& out, int& descriptor, bool close_on_exec) noexcept {
+  descriptor = -1;
+  if (fd_ < 0) return Heard::lost;
+  iovec data{packet_, sizeof packet_};
   alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int))] = {};
   msghdr message{};
   message.msg_iov = &data;
   message.msg_iovlen = 1;
   message.msg_control = room;
   message.msg_controllen = sizeof room;
-  sys::call(SYS_setsockopt, talk.fd(), SOL_SOCKET, SO_RCVTIMEO, &answer_deadline, sizeof answer_deadline);
+  sys::call(SYS_setsockopt, fd_, SOL_SOCKET, SO_RCVTIMEO, &answer_deadline, sizeof answer_deadline);
   long size;
   do {
-    size = sys::call(SYS_recvmsg, talk.fd(), &message, MSG_CMSG_CLOEXEC);
+    size = sys::call(SYS_recvmsg, fd_, &message, close_on_exec ? MSG_CMSG_CLOEXEC : 0);
   } while (size == -EINTR);
-  wire::Reply reply;
   const cmsghdr* head = size > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
-  if (head == nullptr || head->cmsg_type != SCM_RIGHTS || head->cmsg_len != CMSG_LEN(sizeof(int))) return -1;
-  int fd;
-  std::memcpy(&fd, CMSG_DATA(head), sizeof fd);
-  if (wire::decode({packet, static_cast<std::size_t>(size)}, reply) && reply.kind == wire::Answer::page) {
-    set_agent_token(reply.token);
+  if (head != nullptr && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof(int)))
+    std::memcpy(&descriptor, CMSG_DATA(head), sizeof descriptor);
+  if (size > 0 && wire::decode({packet_, static_cast<std::size_t>(size)}, out)) return Heard::reply;
+  if (descriptor >= 0) sys::call(SYS_close, descriptor);
+  descriptor = -1;
+  return Heard::lost;
+}
+
+namespace {
+
+int ask_for_memory(wire::Ask kind) noexcept {
+  Conversation talk;
+  wire::Message ask{};
+  wire::Reply reply;
+  ask.kind = kind;
+  int fd = -1;
+  if (!talk.ok() || !talk.say(ask) || talk.hear_with_descriptor(reply, fd, true) != Conversation::Heard::reply)
+    return -1;
+  if (reply.kind == wire::Answer::page && fd >= 0) {
+    if (kind == wire::Ask::hello) set_agent_token(reply.token);
     return fd;
   }
-  sys::call(SYS_close, fd);
+  if (fd >= 0) sys::call(SYS_close, fd);
   return -1;
 }
+
+}  // namespace
+
+int ask_for_page() noexcept { return ask_for_memory(wire::Ask::hello); }
+int ask_for_clients() noexcept { return ask_for_memory(wire::Ask::clients); }
 
 bool begin_watch(Conversation& talk, std::span<const std::uint64_t> cookies) noexcept {
   wire::Message ask{};

@@ -21,6 +21,8 @@ class Conversation {
 
   [[nodiscard]] bool ok() const noexcept { return fd_ >= 0; }
   [[nodiscard]] int fd() const noexcept { return fd_; }
+  // Not ok() because this process may not have more of them.
+  [[nodiscard]] bool out_of_descriptors() const noexcept { return out_of_descriptors_; }
 
   // Descriptors are passed, not given away.
   bool say(wire::Message& ask, std::span<const int> descriptors = {}) noexcept;
@@ -29,14 +31,19 @@ class Conversation {
   // With `wait`, waits as long as the program's own call would (signals end it as they end that call, `timeout` zero
   // is for ever). Without, insists on an answer for a few seconds: the agent owes one at once.
   Heard hear(wire::Reply& out, bool wait, timeval timeout = {}) noexcept;
+  // An answer at once, and the descriptor that may come with it; -1: none, or no room for it in this process.
+  Heard hear_with_descriptor(wire::Reply& out, int& descriptor, bool close_on_exec) noexcept;
 
  private:
   int fd_ = -1;
+  bool out_of_descriptors_ = false;
   std::byte packet_[wire::max_message];  // what `out` of hear() points into
 };
 
 // A new read-only descriptor of the agent's page, or -1.
 int ask_for_page() noexcept;
+// The same of the table of clients.
+int ask_for_clients() noexcept;
 
 // Waits until one of the sockets is decided (or the agent is gone). The conversation's descriptor becomes readable.
 bool begin_watch(Conversation& talk, std::span<const std::uint64_t> cookies) noexcept;

@@ -2,6 +2,7 @@
 // Without a pending handshake each of them is one load and the real call.
 #include <cerrno>
 
+#include "preload/accept.h"
 #include "preload/gate.h"
 #include "preload/process.h"
 #include "preload/real.h"
@@ -11,16 +12,19 @@ using namespace towpath;
 
 TOWPATH_EXPORT int close(int fd) {
   if (agent_holds(fd)) closing_socket(fd);
+  forget_listener(fd);
   return real().close(fd);
 }
 
 TOWPATH_EXPORT int dup2(int from, int to) noexcept {
   if (from != to && agent_holds(to)) closing_socket(to);
+  forget_listener(to);
   return real().dup2(from, to);
 }
 
 TOWPATH_EXPORT int dup3(int from, int to, int flags) noexcept {
   if (from != to && agent_holds(to)) closing_socket(to);
+  forget_listener(to);
   return real().dup3(from, to, flags);
 }
 

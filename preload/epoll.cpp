@@ -1,6 +1,7 @@
 // epoll_ctl(): a socket in a handshake is registered when the handshake is over, by the agent.
 #include <cerrno>
 
+#include "preload/accept.h"
 #include "preload/ask.h"
 #include "preload/epoll.h"
 #include "preload/process.h"
@@ -47,6 +48,7 @@ int epoll_ctl_hook(int epoll, int operation, int fd, epoll_event* event) noexcep
   int result;
   if (deferred(epoll, operation, fd, event, result)) return result;
   result = real().epoll_ctl(epoll, operation, fd, event);
+  if (result == 0 && operation == EPOLL_CTL_ADD && accepts_managed()) note_polled(fd);
   if (result == 0) remember_registration(epoll, operation, fd, event);
   return result;
 }

@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "preload/accept.h"
 #include "preload/ask.h"
 #include "preload/datagram.h"
 #include "preload/process.h"
@@ -26,6 +27,13 @@ TOWPATH_EXPORT int getpeername(int fd, sockaddr* address, socklen_t* size) noexc
   const int result = real().getpeername(fd, address, size);
   if (result != 0 || room < sizeof(sa_family_t) || (address->sa_family != AF_INET && address->sa_family != AF_INET6))
     return result;
+  if (inbound_possible()) {
+    socklen_t full = room;
+    if (show_client(fd, address, &full)) {
+      *size = full;
+      return 0;
+    }
+  }
   const PageEntry* entry = entry_of(fd);
   if (entry == nullptr) return result;
   if (const SocketState state = state_of(*entry); state == SocketState::pending || state == SocketState::lost) {
@@ -49,6 +57,9 @@ TOWPATH_EXPORT int getpeername(int fd, sockaddr* address, socklen_t* size) noexc
 }
 
 TOWPATH_EXPORT int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
+  if (int result;
+      level == SOL_SOCKET && name == SO_PEERNAME && inbound_possible() && show_peer_name(fd, value, size, result))
+    return result;
   if (level != SOL_SOCKET || name != SO_ERROR || !active() || (mapped_page() == nullptr && !anything_pending()))
     return real().getsockopt(fd, level, name, value, size);
   const PageEntry* entry = known_socket_entry(cookie_of(fd));

@@ -7,6 +7,7 @@
 
 #include <sys/mman.h>
 
+#include "preload/accept.h"
 #include "preload/ask.h"
 #include "preload/process.h"
 #include "preload/real.h"
@@ -124,7 +125,18 @@ int gated_ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset
   }
 }
 
+// For accept: what the program waits for by poll or select. A larger set is an event loop's, whose listeners do not
+// block.
+constexpr nfds_t most_noted = 64;
+
+void note_all_polled(const pollfd* fds, nfds_t count) noexcept {
+  if (!accepts_managed() || count > most_noted || !readable(fds, count * sizeof *fds)) return;
+  for (nfds_t i = 0; i < count; ++i)
+    if ((fds[i].events & POLLIN) != 0) note_polled(fds[i].fd);
+}
+
 int poll_hook(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, bool& handled) noexcept {
+  note_all_polled(fds, count);
   handled = anything_pending() && readable(fds, count * sizeof *fds) && any_of_these_pending(fds, count);
   return handled ? gated_ppoll(fds, count, timeout, mask) : 0;
 }
@@ -150,6 +162,9 @@ void put(fd_set* set, int fd, bool on) noexcept {
 }
 
 bool any_of_these_pending(int count, const fd_set* in, const fd_set* out, const fd_set* except) noexcept {
+  if (accepts_managed() && in != nullptr && readable(in, sizeof(Word)))
+    for (int fd = 0; fd < count; ++fd)
+      if (has(in, fd)) note_polled(fd);
   if (!anything_pending()) return false;
   for (int fd = 0; fd < count; ++fd)
     if ((has(in, fd) || has(out, fd) || has(except, fd)) && gated_socket(fd) != nullptr) return true;

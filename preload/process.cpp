@@ -91,6 +91,11 @@ std::string_view environment(std::string_view name) noexcept {
   return {};
 }
 
+bool inbound_possible() noexcept {
+  const Mode now = current_mode();
+  return now == Mode::given ? given.inbound : now == Mode::standalone && standalone_may_accept();
+}
+
 bool active() noexcept { return current_mode() != Mode::inert; }
 
 void agent_address(AgentAddress& out) noexcept {
@@ -139,6 +144,10 @@ std::size_t control_text(std::span<char, most_control_text> out) noexcept {
   for (const std::uint8_t byte : token) {
     out[size++] = digits[byte >> 4];
     out[size++] = digits[byte & 15];
+  }
+  if (inbound_possible()) {
+    __builtin_memcpy(out.data() + size, ":in", 3);
+    size += 3;
   }
   return size;
 }

@@ -26,7 +26,7 @@ bool agent_token(wire::Token& out) noexcept;
 void set_agent_token(const wire::Token& token) noexcept;
 // "CONTROL:TOKEN" as the environment variable has it, for a process that must be told; its size, 0 while no agent
 // answers.
-inline constexpr std::size_t most_control_text = wire::max_control_name + 1 + 32;
+inline constexpr std::size_t most_control_text = wire::max_control_name + 1 + 32 + 3;
 std::size_t control_text(std::span<char, most_control_text> out) noexcept;
 // A standalone agent answers under our name: the one we know, or another than before (then what the old one published
 // is dead). False: it belongs to a user that we must not trust.
@@ -36,6 +36,9 @@ bool recognise_agent(int connection, unsigned user) noexcept;
 bool trusted_agent(int connection) noexcept;
 // An answer came from the agent that publishes that page.
 void note_page_id(std::uint64_t id) noexcept;
+
+// May accept() be the agent's business? False: it is untouched.
+bool inbound_possible() noexcept;
 
 // The value of a variable as the process has it now; "" when unset.
 std::string_view environment(std::string_view name) noexcept;

@@ -24,6 +24,10 @@ namespace {
 
 // What an agent is configured by. The first few say that there is something to tunnel at all.
 constexpr std::string_view variables[] = {"TOWPATH_CONFIG",
+                                          "PROXY_TRUSTED_ORIGINS",
+                                          "PROXY_TRUSTED_HEADERS",
+                                          "CODER_PROXY_TRUSTED_ORIGINS",
+                                          "CODER_PROXY_TRUSTED_HEADERS",
                                           "http_proxy",
                                           "https_proxy",
                                           "all_proxy",
@@ -43,7 +47,8 @@ constexpr std::string_view variables[] = {"TOWPATH_CONFIG",
                                           "TOWPATH_LOG_FILE",
                                           "TOWPATH_IDLE_SECONDS",
                                           "TOWPATH_AGENT"};
-constexpr std::size_t that_configure = 7;  // an exempt list alone configures nothing
+constexpr std::size_t that_may_manage_accept = 5;
+constexpr std::size_t that_configure = 11;  // an exempt list alone configures nothing
 constexpr std::string_view paths_among_them[] = {"TOWPATH_CONFIG",      "SSL_CERT_FILE",    "SSL_CLIENT_CERT_FILE",
                                                  "SSL_CLIENT_KEY_FILE", "TOWPATH_LOG_FILE", "TOWPATH_AGENT"};
 
@@ -229,6 +234,17 @@ bool beside_library(std::span<char, longest_path> out, std::string_view file) no
 }
 
 }  // namespace
+
+bool standalone_may_accept() noexcept {
+  static constinit std::atomic<int> known{-1};
+  int out = known.load(std::memory_order_relaxed);
+  if (out >= 0) return out != 0;
+  out = 0;
+  if (standalone_configured())
+    for (std::size_t i = 0; i < that_may_manage_accept; ++i) out = *saved_value(variables[i]) != '\0' ? 1 : out;
+  known.store(out, std::memory_order_relaxed);
+  return out != 0;
+}
 
 bool standalone_configured() noexcept {
   int known = state.load(std::memory_order_acquire);

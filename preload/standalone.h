@@ -11,6 +11,9 @@ namespace towpath {
 // The environment says something about proxies (TOWPATH_CONFIG, http_proxy, ...). Looked at once.
 bool standalone_configured() noexcept;
 
+// Does the environment name a file, which may speak of a reverse proxy, or trusted ones?
+bool standalone_may_accept() noexcept;
+
 // The control socket's abstract name for processes of that user; its size.
 std::size_t rendezvous_name(std::span<char, wire::max_control_name> out, unsigned user) noexcept;
 

@@ -42,6 +42,10 @@ TOWPATH_EXPORT long syscall(long number, ...) noexcept {
       case SYS_sendmsg: return ::sendmsg(fd, reinterpret_cast<msghdr*>(a[1]), static_cast<int>(a[2]));
       case SYS_sendmmsg:
         return ::sendmmsg(fd, reinterpret_cast<mmsghdr*>(a[1]), static_cast<unsigned>(a[2]), static_cast<int>(a[3]));
+      case SYS_accept: return ::accept(fd, reinterpret_cast<sockaddr*>(a[1]), reinterpret_cast<socklen_t*>(a[2]));
+      case SYS_accept4:
+        return ::accept4(fd, reinterpret_cast<sockaddr*>(a[1]), reinterpret_cast<socklen_t*>(a[2]),
+                         static_cast<int>(a[3]));
       case SYS_getpeername:
         return ::getpeername(fd, reinterpret_cast<sockaddr*>(a[1]), reinterpret_cast<socklen_t*>(a[2]));
       case SYS_getsockopt:

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "base/endpoint.h"
+#include "proto/inbound_page.h"
 
 namespace towpath {
 
@@ -83,6 +84,7 @@ struct Page {
   PageEntry entries[page_entries];
   PageNotice notices[page_notices];
   std::atomic<std::uint64_t> last_notice[page_listeners];  // by the listener's key: the highest id that was taken
+  InboundPage inbound;
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 

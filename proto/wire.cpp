@@ -102,6 +102,9 @@ std::size_t encode(std::span<std::byte> out, const Message& ask) noexcept {
   w.put(ask.token);
   switch (ask.kind) {
     case Ask::hello:
+    case Ask::clients:
+    case Ask::sweep:
+    case Ask::took:
     case Ask::detach: break;
     case Ask::dialled: w.put(ask.dialled_errno); break;
     case Ask::connect:
@@ -146,6 +149,11 @@ std::size_t encode(std::span<std::byte> out, const Message& ask) noexcept {
       break;
     case Ask::query: put_bytes(w, ask.query); break;
     case Ask::supervise: w.put(ask.supervise_flavour); break;
+    case Ask::hold: w.put(ask.hold.listener); break;
+    case Ask::claim:
+      w.put(ask.claim.listener);
+      put(w, ask.claim.bell);
+      break;
   }
   return w.ok() ? w.size() : 0;
 }
@@ -159,6 +167,9 @@ bool decode(std::span<const std::byte> in, Message& out) noexcept {
   out.token = r.take<Token>();
   switch (out.kind) {
     case Ask::hello:
+    case Ask::clients:
+    case Ask::sweep:
+    case Ask::took:
     case Ask::detach: break;
     case Ask::dialled: out.dialled_errno = r.take<std::int32_t>(); break;
     case Ask::connect:
@@ -205,6 +216,11 @@ bool decode(std::span<const std::byte> in, Message& out) noexcept {
       break;
     case Ask::query: out.query = take_query(r); break;
     case Ask::supervise: out.supervise_flavour = r.take<std::uint32_t>(); break;
+    case Ask::hold: out.hold.listener = r.take<std::uint64_t>(); break;
+    case Ask::claim:
+      out.claim.listener = r.take<std::uint64_t>();
+      out.claim.bell = take_endpoint(r);
+      break;
   }
   return r.ok() && r.left() == 0;
 }
@@ -220,6 +236,10 @@ std::size_t encode(std::span<std::byte> out, const Reply& reply) noexcept {
     case Answer::page: w.put(reply.token); break;
     case Answer::dial:
     case Answer::instead: put(w, reply.endpoint); break;
+    case Answer::accepted:
+      put(w, reply.endpoint);
+      put(w, reply.peer);
+      break;
     case Answer::message: put_bytes(w, reply.message); break;
     case Answer::synthetic:
       put(w, reply.v4);
@@ -245,6 +265,10 @@ bool decode(std::span<const std::byte> in, Reply& out) noexcept {
     case Answer::page: out.token = r.take<Token>(); break;
     case Answer::dial:
     case Answer::instead: out.endpoint = take_endpoint(r); break;
+    case Answer::accepted:
+      out.endpoint = take_endpoint(r);
+      out.peer = take_endpoint(r);
+      break;
     case Answer::message: out.message = take_query(r); break;
     case Answer::synthetic:
       out.v4 = take_address(r);
@@ -266,7 +290,12 @@ bool same(const Token& a, const Token& b) noexcept {
 
 bool parse_control(std::string_view text, Control& out) noexcept {
   const auto colon = text.find(':');
-  if (colon == text.npos || colon == 0 || colon > max_control_name || text.size() - colon - 1 != 2 * out.token.size())
+  if (colon == text.npos || colon == 0 || colon > max_control_name) return false;
+  constexpr std::string_view mark = ":in";
+  const std::string_view rest{text.data() + colon + 1, text.size() - colon - 1};
+  const std::size_t digits = 2 * out.token.size();
+  if (rest.size() != digits &&
+      (rest.size() != digits + mark.size() || std::memcmp(rest.data() + digits, mark.data(), mark.size()) != 0))
     return false;
   for (std::size_t i = 0; i < colon; ++i)
     if (text[i] <= ' ' || text[i] > '~') return false;
@@ -282,6 +311,7 @@ bool parse_control(std::string_view text, Control& out) noexcept {
   }
   std::memcpy(out.name, text.data(), colon);
   out.name_size = static_cast<std::uint8_t>(colon);
+  out.inbound = rest.size() != digits;
   return true;
 }
 

@@ -19,6 +19,10 @@
 //   datagram                 socket              direct | instead | muted | refuse
 //   query                    -                   message | refuse
 //   supervise                listener            done
+//   clients                  -                   page (with the descriptor of the table of clients)
+//   sweep                    -                   done: entries of closed sockets have left the table of clients
+//   hold                     connection          none: the agent keeps it and makes it ready, or closes it
+//   claim                    -                   accepted (with a connection) ... took | done (nothing) | own (no bell)
 //
 // An agent that was started by a preloaded library (agent/standalone) tells the token to processes of its own user:
 // they come with none. Any other agent wants the right token in every ask.
@@ -62,12 +66,18 @@ enum class Ask : std::uint8_t {
   reverse,
   datagram,
   query,
-  supervise
+  supervise,
+  clients,
+  sweep,
+  hold,
+  claim,
+  took
 };
-inline constexpr std::uint8_t ask_count = 13;
+inline constexpr std::uint8_t ask_count = 18;
 
 //   instead   connect or send to `endpoint`, which stands for what was asked for; the kernel's result is the program's
 //   muted     the socket may be connected to that address, nothing may be sent
+//   accepted  a connection whose client is `endpoint`; it stays the agent's until `took` has come
 enum class Answer : std::uint8_t {
   page,
   direct,
@@ -81,9 +91,10 @@ enum class Answer : std::uint8_t {
   name,
   instead,
   muted,
-  message
+  message,
+  accepted
 };
-inline constexpr std::uint8_t answer_count = 13;
+inline constexpr std::uint8_t answer_count = 14;
 
 struct Registration {
   std::int32_t fd;     // the socket's number in the program
@@ -139,6 +150,17 @@ struct DatagramAsk {
   bool connects;
 };
 
+// Connections that a listener of the program received. `listener` is its SO_COOKIE.
+struct HoldAsk {
+  std::uint64_t listener;
+};
+// `bell`: the other end of a connection that may be the agent's call to come and fetch one; no address: whatever is
+// ready for that listener.
+struct ClaimAsk {
+  std::uint64_t listener;
+  Endpoint bell;
+};
+
 struct Message {  // a decoded ask; views point into the packet
   Ask kind;
   Token token;
@@ -153,6 +175,8 @@ struct Message {  // a decoded ask; views point into the packet
   std::span<const std::byte> query;  // one DNS question as it would stand in a packet
   std::int32_t dialled_errno;
   std::uint32_t supervise_flavour;  // trap::Flavour of the filter whose listener comes along
+  HoldAsk hold;
+  ClaimAsk claim;
 };
 
 // The number of bytes, 0 when it does not fit (a caller's mistake).
@@ -165,7 +189,8 @@ struct Reply {
   std::int32_t number = 0;             // errno for refuse and done
   std::uint64_t page = 0;              // which page this agent publishes: another one than before means another agent
   Token token{};                       // page: the right to ask, for a process that came without one
-  Endpoint endpoint;                   // dial, instead
+  Endpoint endpoint;                   // dial, instead, accepted
+  Endpoint peer;                       // accepted: who connected, where a program has no room for the client
   IpAddress v4, v6;                    // synthetic
   std::string_view name;               // name
   std::span<const std::byte> message;  // message: the answer to a query
@@ -179,14 +204,15 @@ struct Reply {
 // Equal or not, in a time that does not depend on where they differ.
 [[nodiscard]] bool same(const Token& a, const Token& b) noexcept;
 
-// "CONTROL:TOKEN" as it stands in the environment variable: the abstract socket name (graphic ASCII without ':',
-// at most 90 bytes) and 32 hexadecimal digits.
+// "CONTROL:TOKEN", with ":in" behind it when accept() is to be managed, as it stands in the environment variable: the
+// abstract socket name (graphic ASCII without ':', at most 90 bytes) and 32 hexadecimal digits.
 inline constexpr std::size_t max_control_name = 90;
 inline constexpr std::string_view control_variable = "TOWPATH_CONTROL";
 struct Control {
   char name[max_control_name];
   std::uint8_t name_size = 0;
   Token token{};
+  bool inbound = false;
 };
 [[nodiscard]] bool parse_control(std::string_view text, Control& out) noexcept;
 

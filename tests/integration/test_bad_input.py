@@ -161,7 +161,7 @@ class Configuration(RunCase):
         self.config = None
         result = self.tool("run", "--", "sh", "-c", "echo started ${LD_PRELOAD-alone}; exit 3")
         self.assertEqual((result.code, result.out), (3, "started alone\n"))
-        self.assertRegex(result.err, "^towpath: warning: no proxy is configured: .*\n$")
+        self.assertRegex(result.err, "^towpath: warning: neither a proxy nor a reverse proxy is configured: .*\n$")
 
 
 class Explain(RunCase):
