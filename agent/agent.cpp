@@ -86,7 +86,7 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
       inbound_(*this, policy_->reverse, page_.inbound(), kept.clients.get(), log_),
       desk_(inbound_),
       plain_(*this, log_),
-      supervisor_({loop, sockets_, page_, names_, datagrams_, log_, *this},
+      supervisor_({loop, sockets_, page_, names_, datagrams_, log_, *this, inbound_},
                   Shelf(kept.listeners_in.get(), kept.listeners_out.get()), kept.token) {
   const auto any = names_.synthetic_prefix_v6();
   page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);

@@ -22,6 +22,10 @@ class ClientTableWriter {
   [[nodiscard]] int fd() const noexcept { return fd_; }
   // False: no room, even without the closed ones.
   [[nodiscard]] bool note(std::uint64_t cookie, const Endpoint& client, const Endpoint& peer);
+  // Null: nothing is known of that socket's client.
+  [[nodiscard]] const ClientEntry* find(std::uint64_t cookie) const noexcept {
+    return table_ != nullptr ? find_client_entry(*table_, cookie) : nullptr;
+  }
   // Frees the entries of closed sockets.
   void sweep();
 

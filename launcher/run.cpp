@@ -135,7 +135,8 @@ int run_command(const RunOptions& options) {
       .add("program", file.path)
       .add("mode", choice.front_end == FrontEnd::seccomp ? "seccomp" : "preload");
   if (choice.front_end == FrontEnd::seccomp)
-    program.filter = trap::Flavour{choice.go, false, loaded.policy->udp == UdpMode::block};
+    program.filter =
+        trap::Flavour{choice.go, false, loaded.policy->udp == UdpMode::block, inbound_on(loaded.policy->reverse)};
   program.kept = &*kept;
   const char* before = std::getenv("LD_PRELOAD");
   if (!library.empty())

@@ -22,6 +22,7 @@
 #include "preload/room_for_more.h"
 #include "base/sys.h"
 #include "proto/proxy_header.h"
+#include "proto/shown_client.h"
 
 namespace towpath {
 
@@ -68,25 +69,13 @@ void reset(int fd) noexcept {
   sys::call(SYS_close, fd);
 }
 
-// What the kernel would show of `client` on a socket of that domain; zero: it cannot.
-socklen_t shown_address(const Endpoint& client, int fd, int domain, socklen_t room, sockaddr_storage& out) noexcept {
-  // IPv4 in an IPv6-only listener's connection would be a surprise to whoever set that option.
-  if (domain == AF_INET6 && client.address.is_v4() && option(fd, IPPROTO_IPV6, IPV6_V6ONLY) != 0) return 0;
-  if (domain == AF_INET && client.address.is_v6())
-    return room >= sizeof(sockaddr_in6) ? Endpoint{client.address.without_scope(), client.port}.to(out, AF_INET6) : 0;
-  return Endpoint{client.address.without_scope(), client.port}.to(out, domain);
-}
-
-// The client where there is room for it, else whoever connected.
-socklen_t shown_of(const Endpoint& client, const Endpoint& peer, int fd, int domain, socklen_t room,
-                   sockaddr_storage& out) noexcept {
-  if (const socklen_t full = shown_address(client, fd, domain, room, out)) return full;
-  return peer.address ? shown_address(peer, fd, domain, room, out) : 0;
+bool is_v6_only(int fd, int domain) noexcept {
+  return domain == AF_INET6 && option(fd, IPPROTO_IPV6, IPV6_V6ONLY) != 0;
 }
 
 socklen_t shown_of(const ClientEntry& entry, int fd, socklen_t room, sockaddr_storage& out) noexcept {
-  return shown_of({entry.client.get(), entry.client_port}, {entry.peer.get(), entry.peer_port}, fd,
-                  option(fd, SOL_SOCKET, SO_DOMAIN), room, out);
+  const int domain = option(fd, SOL_SOCKET, SO_DOMAIN);
+  return shown_client(entry, domain, is_v6_only(fd, domain), room, out);
 }
 
 void copy_out(const void* from, socklen_t full, sockaddr* address, socklen_t* size) noexcept {
@@ -318,7 +307,8 @@ bool would_wait(int listener) noexcept {
 int show(const Accepted& a, sockaddr* address, socklen_t* size) noexcept {
   if (address == nullptr) return a.fd;
   sockaddr_storage shown;
-  socklen_t full = a.client.address ? shown_of(a.client, a.other, a.fd, a.domain, *size, shown) : 0;
+  socklen_t full =
+      a.client.address ? shown_client(a.client, a.other, a.domain, is_v6_only(a.fd, a.domain), *size, shown) : 0;
   if (full == 0) full = a.peer.to(shown, a.domain);
   copy_out(&shown, full, address, size);
   return a.fd;

@@ -1,6 +1,7 @@
 // posix_spawn, system, popen: libc executes inside, past every hook. The library goes along in the environment; what
 // has to be put under supervision first is started through our own executable (`towpath enter`), which becomes it.
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 
 #include <alloca.h>
@@ -49,9 +50,10 @@ int spawn_supervised(pid_t* pid, const char* path, const posix_spawn_file_action
   text[size] = '\0';
   environment.add(control);
   const Page* known = page();
-  char flavour[] = "0";
-  flavour[0] =
-      static_cast<char>('0' + trap::Flavour{program_is_go, false, known != nullptr && known->udp_blocked != 0}.bits());
+  char flavour[4] = {};
+  const std::uint32_t bits =
+      trap::Flavour{program_is_go, false, known != nullptr && known->udp_blocked != 0, inbound_possible()}.bits();
+  std::to_chars(flavour, flavour + sizeof flavour - 1, bits);
   if (environment.get() == nullptr) return ENOMEM;
   std::size_t count = 0;
   while (arguments != nullptr && arguments[count] != nullptr) ++count;

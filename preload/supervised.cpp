@@ -69,7 +69,7 @@ bool enter_supervision(std::string_view program, bool go) noexcept {
     complain(program, "its connections cannot be led through the proxy: no agent answers");
     return false;
   }
-  const trap::Entered entered = trap::enter(talk.fd(), token, {go, false, known->udp_blocked != 0});
+  const trap::Entered entered = trap::enter(talk.fd(), token, {go, false, known->udp_blocked != 0, inbound_possible()});
   if (entered.step == trap::Step::entered) return true;
   complain(program, trap::explain(entered.step));
   return false;

@@ -166,6 +166,7 @@ std::size_t build(std::span<sock_filter, most_instructions> out, const Flavour& 
   a.when_not(SOL_SOCKET, allow);
   a.load(argument(2));
   a.when_equal(SO_ERROR, show);
+  if (flavour.inbound) a.when_equal(SO_PEERNAME, show);
   a.verdict(allow);
   a.end();
   sending(a, flavour);
@@ -175,6 +176,12 @@ std::size_t build(std::span<sock_filter, most_instructions> out, const Flavour& 
     a.verdict(allow);
     a.end();
     a.always(SYS_recvmsg, show);
+  }
+  if (flavour.inbound) {
+    a.always(SYS_accept4, show);
+#ifdef SYS_accept
+    a.always(SYS_accept, show);
+#endif
   }
   if (flavour.births) births(a);
   a.always(SYS_io_uring_setup, refuse(ENOSYS));

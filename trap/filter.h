@@ -7,6 +7,7 @@
 //   sendmsg, sendmmsg                              only with `datagrams`: their address lies behind a pointer
 //   recvfrom with an address, recvmsg              not for Go: whose resolvers compare the source of an answer
 //   socket, bind, listen, epoll_create             only with `births`
+//   accept, accept4, getsockopt(SO_PEERNAME)       only with `inbound`
 //   io_uring_setup                                 ENOSYS; fast open EOPNOTSUPP, as with net.ipv4.tcp_fastopen=0:
 //                                                  programs fall back
 //   foreign system calls (i386, x32)               those that make a connection are shown, and refused
@@ -27,14 +28,15 @@ struct Flavour {
   bool go = false;      // a Go program: signals preempt its threads; its resolver does not look where answers come from
   bool births = false;  // pidfd_getfd is refused here: the agent makes the sockets and epoll sets itself
   bool datagrams = false;  // `udp: block`: every way of sending counts
+  bool inbound = false;    // accept is managed (`reverseProxy`)
 
   [[nodiscard]] std::uint32_t bits() const noexcept {
-    return (go ? 1u : 0u) | (births ? 2u : 0u) | (datagrams ? 4u : 0u);
+    return (go ? 1u : 0u) | (births ? 2u : 0u) | (datagrams ? 4u : 0u) | (inbound ? 8u : 0u);
   }
   [[nodiscard]] static Flavour of(std::uint32_t bits) noexcept {
-    return {(bits & 1u) != 0, (bits & 2u) != 0, (bits & 4u) != 0};
+    return {(bits & 1u) != 0, (bits & 2u) != 0, (bits & 4u) != 0, (bits & 8u) != 0};
   }
-  static constexpr std::uint32_t all_bits = 7;
+  static constexpr std::uint32_t all_bits = 15;
 };
 
 inline constexpr std::size_t most_instructions = 160;

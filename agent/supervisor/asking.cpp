@@ -44,6 +44,10 @@ void Supervisor::epoll_ctl(const Notice& notice) {
 void Supervisor::getsockopt(const Notice& notice) {
   Target socket;
   if (!inspect(notice, notice.descriptor(0), socket)) return notice.go_on();
+  if (notice.descriptor(2) == SO_PEERNAME) {
+    if (!show_client(notice, socket, notice.data.args[3], notice.data.args[4])) notice.go_on();
+    return;
+  }
   const PageEntry* entry = find_socket(parts_.page.page(), socket.cookie);
   if (entry == nullptr) return notice.go_on();
   const SocketState state = entry->state.load();
@@ -76,7 +80,10 @@ void Supervisor::getpeername(const Notice& notice) {
   Target socket;
   if (!inspect(notice, notice.descriptor(0), socket)) return notice.go_on();
   const PageEntry* entry = find_socket(parts_.page.page(), socket.cookie);
-  if (entry == nullptr) return notice.go_on();
+  if (entry == nullptr) {
+    if (!show_client(notice, socket, notice.data.args[1], notice.data.args[2])) notice.go_on();
+    return;
+  }
   const SocketState state = entry->state.load();
   if (state == SocketState::failed) return notice.go_on();  // connected since, perhaps, and not by us
   if (state == SocketState::pending || state == SocketState::lost) return notice.fail(ENOTCONN);

@@ -67,7 +67,8 @@ void Supervisor::bind(const Notice& notice) {
 
 // Nothing more is asked of a listener, and a copy would keep it listening.
 void Supervisor::listen(const Notice& notice) {
-  births_.let_go(socket_inode(notice.tid, notice.descriptor(0)));
+  // Where accept is managed, every accept needs it; a close is noticed by the sweep then.
+  if (!notice.from->flavour().inbound) births_.let_go(socket_inode(notice.tid, notice.descriptor(0)));
   notice.go_on();
 }
 

@@ -102,6 +102,13 @@ void Supervisor::on_tree_ended(Listener& listener) {
     receive->notice().fail(EINTR);
     on_released(*receive);
   }
+  std::vector<HeldAccept*> accepts;
+  for (const auto& [key, accept] : accepting_)
+    if (accept->call().notice.from == &listener) accepts.push_back(key);
+  for (HeldAccept* accept : accepts) {
+    accept->call().notice.fail(EINTR);
+    on_released(*accept);
+  }
   const auto at = listeners_.find(listener.key());
   if (at == listeners_.end()) return;
   ended_listeners_.push_back(std::move(at->second));
@@ -130,6 +137,7 @@ void Supervisor::on_released(HeldReceive& call) {
 void Supervisor::sweep_ended() {
   ended_calls_.clear();
   ended_receives_.clear();
+  ended_accepts_.clear();
   ended_listeners_.clear();
 }
 
@@ -155,8 +163,12 @@ void Supervisor::on_tick() {
   std::vector<HeldReceive*> receives;
   for (const auto& [key, receive] : receiving_) receives.push_back(key);
   for (HeldReceive* receive : receives) receive->look_for_signals();
+  std::vector<HeldAccept*> accepts;
+  for (const auto& [key, accept] : accepting_) accepts.push_back(key);
+  for (HeldAccept* accept : accepts) accept->look_for_signals();
   if (++ticks_ % ticks_per_look == 0) look_for_closed();
-  if (held_.empty() && receiving_.empty() && gated_.empty() && !births_.any_copy()) clock_.reset();
+  if (held_.empty() && receiving_.empty() && accepting_.empty() && gated_.empty() && !births_.any_copy())
+    clock_.reset();
 }
 
 void Supervisor::note_process(pid_t tid) {
@@ -206,6 +218,10 @@ void Supervisor::on_notice(const Notice& notice) {
     case SYS_sendmmsg: return sendmsg(notice, true);
     case SYS_recvfrom: return receive(notice, false);
     case SYS_recvmsg: return receive(notice, true);
+    case SYS_accept4: return accept(notice);
+#ifdef SYS_accept
+    case SYS_accept: return accept(notice);
+#endif
     case SYS_socket: return make_socket(notice);
     case SYS_bind: return bind(notice);
     case SYS_listen: return listen(notice);

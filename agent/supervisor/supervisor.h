@@ -20,7 +20,9 @@
 #include "agent/names.h"
 #include "agent/ruling.h"
 #include "agent/shelf.h"
+#include "agent/inbound.h"
 #include "agent/supervisor/births.h"
+#include "agent/supervisor/held_accept.h"
 #include "agent/supervisor/held_call.h"
 #include "agent/supervisor/held_receive.h"
 #include "agent/supervisor/listener.h"
@@ -28,7 +30,10 @@
 
 namespace towpath {
 
-class Supervisor final : public Listener::Host, public HeldCall::Host, public HeldReceive::Host {
+class Supervisor final : public Listener::Host,
+                         public HeldCall::Host,
+                         public HeldReceive::Host,
+                         public HeldAccept::Host {
  public:
   struct Parts {
     uv_loop_t* loop;
@@ -38,6 +43,7 @@ class Supervisor final : public Listener::Host, public HeldCall::Host, public He
     Datagrams& datagrams;
     const Log& log;
     Judge& judge;
+    Inbound& inbound;
   };
   Supervisor(const Parts& parts, const Shelf& shelf, const wire::Token& token);
   ~Supervisor();
@@ -87,6 +93,12 @@ class Supervisor final : public Listener::Host, public HeldCall::Host, public He
   void sendmsg(const Notice& notice, bool many);
   void send_to(const Notice& notice, const Endpoint& target, const struct Outgoing& what);
   void receive(const Notice& notice, bool message);
+  // accepting.cpp
+  void accept(const Notice& notice);
+  bool try_accept(const AcceptCall& call, bool wait) override;
+  void on_released(HeldAccept& call) override;
+  bool deliver(const AcceptCall& call, Inbound::Ready ready);
+  bool show_client(const Notice& notice, const Target& socket, std::uint64_t address, std::uint64_t size);
   // making.cpp
   void make_socket(const Notice& notice);
   void make_epoll(const Notice& notice);
@@ -128,6 +140,8 @@ class Supervisor final : public Listener::Host, public HeldCall::Host, public He
   std::vector<std::unique_ptr<Listener>> ended_listeners_;
   std::vector<std::unique_ptr<HeldCall>> ended_calls_;
   std::vector<std::unique_ptr<HeldReceive>> ended_receives_;
+  std::unordered_map<HeldAccept*, std::unique_ptr<HeldAccept>> accepting_;
+  std::vector<std::unique_ptr<HeldAccept>> ended_accepts_;
 };
 
 }  // namespace towpath

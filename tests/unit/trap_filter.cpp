@@ -75,8 +75,7 @@ TEST_CASE("every flavour shows the main job, and lets everything else pass") {
     CHECK(filter(SYS_getsockopt, {3, SOL_SOCKET, SO_TYPE}) == allow);
     CHECK(filter(SYS_getsockopt, {3, 6, SO_ERROR}) == allow);
     CHECK(filter(SYS_io_uring_setup) == refuse(ENOSYS));
-    for (const long number :
-         {SYS_read, SYS_write, SYS_openat, SYS_close, SYS_futex, SYS_execve, SYS_accept4, SYS_ioctl})
+    for (const long number : {SYS_read, SYS_write, SYS_openat, SYS_close, SYS_futex, SYS_execve, SYS_ioctl})
       CHECK(filter(number) == allow);
     // Not one instruction more than a jump can reach, with room to spare.
     CHECK(filter.size < trap::most_instructions);
@@ -120,6 +119,16 @@ TEST_CASE("sockets are made by the agent only where they cannot be taken") {
     CHECK(filter(SYS_epoll_create1) == made);
     CHECK(filter(SYS_bind) == made);
     CHECK(filter(SYS_listen) == made);
+  }
+}
+
+TEST_CASE("accept is shown where it is managed") {
+  for (const bool inbound : {false, true}) {
+    const Filter filter({.inbound = inbound});
+    const std::uint32_t managed = inbound ? show : allow;
+    CHECK(filter(SYS_accept4) == managed);
+    CHECK(filter(SYS_getsockopt, {3, SOL_SOCKET, SO_PEERNAME}) == managed);
+    CHECK(filter(SYS_getsockname) == allow);
   }
 }
 
