@@ -171,6 +171,7 @@ bool Supervisor::deliver(const AcceptCall& call, Inbound::Ready ready) {
     born.domain = domain;
     born.type = SOCK_STREAM;
     born.cookie = socket_cookie(fd);
+    born.v6_only = domain == AF_INET6 && option(fd, IPPROTO_IPV6, IPV6_V6ONLY) != 0;
     births_.add(socket_inode(fd), std::move(born));
   }
   const int number = call.notice.from->inject(call.notice, fd, (call.flags & SOCK_CLOEXEC) != 0);
@@ -198,7 +199,8 @@ bool Supervisor::show_client(const Notice& notice, const Target& socket, std::ui
   std::int32_t room = 0;
   if (read_memory(notice.tid, size, &room, sizeof room) != 0 || room < 0 || !notice.valid()) return false;
   const bool v6_only =
-      socket.domain == AF_INET6 && socket.fd && option(socket.fd.get(), IPPROTO_IPV6, IPV6_V6ONLY) != 0;
+      socket.domain == AF_INET6 &&
+      (socket.fd ? option(socket.fd.get(), IPPROTO_IPV6, IPV6_V6ONLY) != 0 : socket.v6_only);
   sockaddr_storage shown{};
   const socklen_t full = shown_client(*entry, socket.domain, v6_only, static_cast<socklen_t>(room), shown);
   if (full == 0) return false;

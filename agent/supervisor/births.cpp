@@ -36,18 +36,19 @@ Births::Born* Births::find(std::uint64_t inode) {
   return at == sockets_.end() ? nullptr : &at->second;
 }
 
-void Births::adopt_listener(UniqueFd listener) {
+const Births::Born* Births::adopt_listener(UniqueFd listener) {
   Born born;
   socklen_t size = sizeof born.domain;
   const std::uint64_t inode = socket_inode(listener.get());
-  if (inode == 0 || getsockopt(listener.get(), SOL_SOCKET, SO_DOMAIN, &born.domain, &size) != 0) return;
+  if (inode == 0 || getsockopt(listener.get(), SOL_SOCKET, SO_DOMAIN, &born.domain, &size) != 0)
+    return nullptr;
   size = sizeof born.type;
   getsockopt(listener.get(), SOL_SOCKET, SO_TYPE, &born.type, &size);
   size = sizeof born.cookie;
   getsockopt(listener.get(), SOL_SOCKET, SO_COOKIE, &born.cookie, &size);
-  born.bound = true;
+  born.bound = born.listens = true;
   born.copy = std::move(listener);
-  add(inode, std::move(born));
+  return &(sockets_[inode] = std::move(born));
 }
 
 void Births::let_go(std::uint64_t inode) {
@@ -113,7 +114,7 @@ UniqueFd Births::epoll(pid_t process, int number) {
   return at == epolls_.end() ? UniqueFd() : UniqueFd(fcntl(at->second.get(), F_DUPFD_CLOEXEC, 3));
 }
 
-void Births::sweep(std::vector<pid_t> roots) {
+bool Births::sweep(std::vector<pid_t> roots) {
   std::unordered_set<std::uint64_t> held, markers;
   const bool look_into_epolls = epolls_.size() > few_epolls;
   const Walk walk = walk_descriptors(std::move(roots), most_processes,
@@ -124,11 +125,17 @@ void Births::sweep(std::vector<pid_t> roots) {
                                          markers.insert(marker_in(process, number_of<int>(number)));
                                        return true;
                                      });
-  if (walk != Walk::complete) return;
-  std::erase_if(sockets_, [&](const auto& each) { return !held.contains(each.first); });
+  if (walk != Walk::complete) return false;
+  bool listener_went = false;
+  std::erase_if(sockets_, [&](const auto& each) {
+    if (held.contains(each.first)) return false;
+    listener_went = listener_went || each.second.listens;
+    return true;
+  });
   if (look_into_epolls) std::erase_if(epolls_, [&](const auto& each) { return !markers.contains(each.first); });
   std::erase_if(numbers_, [&](const auto& each) { return !epolls_.contains(each.second); });
   sweep_at_ = std::max(first_sweep, copies() * 2);
+  return listener_went;
 }
 
 }  // namespace towpath

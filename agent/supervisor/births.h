@@ -24,11 +24,14 @@ class Births {
     std::uint64_t cookie = 0;
     int domain = 0, type = 0;
     bool bound = false;
+    bool listens = false;  // its accept is managed: the copy stays, and lies on the shelf as well
+    bool v6_only = false;
   };
+  using Sockets = std::unordered_map<std::uint64_t, Born>;  // by inode
 
   void add(std::uint64_t inode, Born born) { sockets_[inode] = std::move(born); }
-  // Made by somebody else, and inherited.
-  void adopt_listener(UniqueFd listener);
+  // Made by somebody else, and inherited. Null: it is no socket.
+  const Born* adopt_listener(UniqueFd listener);
   // Null: not born here (not an INET socket, or older than the tree).
   [[nodiscard]] Born* find(std::uint64_t inode);
   void let_go(std::uint64_t inode);  // the copy
@@ -39,11 +42,13 @@ class Births {
   // A copy of the set behind that number; empty when it was not born here.
   [[nodiscard]] UniqueFd epoll(pid_t process, int number);
 
-  // Lets go of what no process below `roots` holds any more. Costs a look at all their descriptors.
-  void sweep(std::vector<pid_t> roots);
+  // Lets go of what no process below `roots` holds any more. Costs a look at all their descriptors. True: a copy of a
+  // listener went, which is to leave the shelf, too.
+  bool sweep(std::vector<pid_t> roots);
   // Is it time? After some births, since a sweep that found little to do will not find more at once.
   [[nodiscard]] bool wants_sweep() const noexcept { return copies() >= sweep_at_; }
   [[nodiscard]] const std::unordered_map<std::uint64_t, UniqueFd>& epolls() const noexcept { return epolls_; }
+  [[nodiscard]] const Sockets& sockets() const noexcept { return sockets_; }
   // One that an agent before us made.
   void adopt_epoll(std::uint64_t marker, UniqueFd copy);
   [[nodiscard]] bool any_copy() const noexcept;
@@ -58,7 +63,7 @@ class Births {
   bool mark(std::uint64_t marker, const UniqueFd& epoll);
   [[nodiscard]] static std::uint64_t marker_in(pid_t process, int number);
 
-  std::unordered_map<std::uint64_t, Born> sockets_;     // by inode
+  Sockets sockets_;
   std::unordered_map<std::uint64_t, UniqueFd> epolls_;  // by marker
   std::map<std::pair<pid_t, int>, std::uint64_t> numbers_;
   std::uint64_t last_marker_ = 0x746f777000000000;

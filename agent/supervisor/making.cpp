@@ -16,7 +16,7 @@ void Supervisor::make_socket(const Notice& notice) {
   // In another network namespace it would be a way out of that. It is made there by the kernel, and may not be
   // tunnelled.
   if (!same_network(notice.tid)) return notice.go_on();
-  if (births_.wants_sweep()) births_.sweep(roots());
+  if (births_.wants_sweep()) sweep_births();
   const int domain = notice.descriptor(0), type = notice.descriptor(1), protocol = notice.descriptor(2);
   // What takes privileges (raw sockets, ping) is made by the kernel for the program's own.
   const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -25,7 +25,7 @@ void Supervisor::make_socket(const Notice& notice) {
   if (!plain) return notice.go_on();
   UniqueFd copy(::socket(domain, type | SOCK_CLOEXEC, protocol));
   if (!copy && (errno == EMFILE || errno == ENFILE)) {
-    births_.sweep(roots());
+    sweep_births();
     copy.reset(::socket(domain, type | SOCK_CLOEXEC, protocol));
   }
   if (!copy) return notice.fail(errno == EMFILE ? ENFILE : errno);
@@ -60,7 +60,7 @@ void Supervisor::make_epoll(const Notice& notice) {
 
 // A copy of a socket that the program has closed would still have its port.
 void Supervisor::bind(const Notice& notice) {
-  if (births_.any_bound()) births_.sweep(roots());
+  if (births_.any_bound()) sweep_births();
   if (Births::Born* born = births_.find(socket_inode(notice.tid, notice.descriptor(0)))) born->bound = true;
   notice.go_on();
 }
@@ -68,7 +68,10 @@ void Supervisor::bind(const Notice& notice) {
 // Nothing more is asked of a listener, and a copy would keep it listening.
 void Supervisor::listen(const Notice& notice) {
   // Where accept is managed, every accept needs it; a close is noticed by the sweep then.
-  if (!notice.from->flavour().inbound) births_.let_go(socket_inode(notice.tid, notice.descriptor(0)));
+  const std::uint64_t inode = socket_inode(notice.tid, notice.descriptor(0));
+  if (!notice.from->flavour().inbound) births_.let_go(inode);
+  else if (Births::Born* born = births_.find(inode); born != nullptr && born->copy && !born->listens)
+    born->listens = shelf_.put(born->copy.get(), born_note);
   notice.go_on();
 }
 

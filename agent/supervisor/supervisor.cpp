@@ -53,7 +53,9 @@ bool Supervisor::adopt(UniqueFd listener, std::uint32_t flavour, std::vector<Uni
   last_key_ = key;
   put_on_shelf(*owned);
   if (owned->flavour().births && owned->flavour().inbound)
-    for (UniqueFd& each : inherited) births_.adopt_listener(std::move(each));
+    for (UniqueFd& each : inherited)
+      if (const Births::Born* born = births_.adopt_listener(std::move(each)); born != nullptr)
+        (void)shelf_.put(born->copy.get(), born_note);
   listeners_.emplace(key, std::move(owned));
   return true;
 }
@@ -61,15 +63,25 @@ bool Supervisor::adopt(UniqueFd listener, std::uint32_t flavour, std::vector<Uni
 void Supervisor::put_on_shelf(const Listener& listener) {
   const std::uint64_t note = std::uint64_t{listener.key()} << 32 | listener.flavour().bits();
   if (shelf_.put(listener.fd(), note)) return;
-  // Full of listeners whose trees have ended: those that live go back.
+  refill_shelf();  // it is full of listeners whose trees have ended
+  if (!shelf_.put(listener.fd(), note))
+    LogLine(parts_.log, Level::warning, "supervision_not_kept")
+        .add("reason", "too many trees of static programs at once: should the agent die, their connects fail");
+}
+
+void Supervisor::refill_shelf() {
   while (shelf_.take()) {
   }
   for (const auto& [key, each] : listeners_)
     (void)shelf_.put(each->fd(), std::uint64_t{key} << 32 | each->flavour().bits());
   for (const auto& [marker, epoll] : births_.epolls()) (void)shelf_.put(epoll.get(), epoll_note | marker);
-  if (!shelf_.put(listener.fd(), note))
-    LogLine(parts_.log, Level::warning, "supervision_not_kept")
-        .add("reason", "too many trees of static programs at once: should the agent die, their connects fail");
+  for (const auto& [inode, born] : births_.sockets())
+    if (born.listens && born.copy) (void)shelf_.put(born.copy.get(), born_note);
+}
+
+// What lies on the shelf would still listen.
+void Supervisor::sweep_births() {
+  if (births_.sweep(roots())) refill_shelf();
 }
 
 void Supervisor::adopt_kept() {
@@ -80,6 +92,12 @@ void Supervisor::adopt_kept() {
       const std::uint64_t marker = item.note & ~epoll_note;
       (void)shelf_.put(item.fd.get(), item.note);
       births_.adopt_epoll(marker, std::move(item.fd));
+      continue;
+    }
+    if ((item.note & born_note) != 0) {
+      (void)shelf_.put(item.fd.get(), item.note);
+      births_.adopt_listener(std::move(item.fd));
+      watch_time();
       continue;
     }
     const auto key = static_cast<std::uint32_t>(item.note >> 32);
@@ -117,6 +135,8 @@ void Supervisor::on_tree_ended(Listener& listener) {
   listeners_.erase(at);
   if (!listeners_.empty()) return;
   births_ = {};
+  refill_shelf();
+  unix_.clear();
   processes_.clear();
   refused_.clear();
 }
@@ -181,12 +201,13 @@ std::vector<pid_t> Supervisor::roots() {
   std::erase_if(processes_, [](pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; });
   std::vector<pid_t> out(processes_.begin(), processes_.end());
   out.push_back(getpid());  // orphans of the tree end up here
+  if (inherited_) out.push_back(1);  // where those are that have not called us, nobody told
   return out;
 }
 
 // Nobody tells us of a close.
 void Supervisor::look_for_closed() {
-  if (births_.any_copy()) births_.sweep(roots());
+  if (births_.any_copy()) sweep_births();
   if (gated_.empty()) return;
   std::unordered_set<std::uint64_t> held;
   const Walk walk = walk_descriptors(roots(), most_processes, [&](pid_t, std::string_view, std::string_view link) {
@@ -271,7 +292,7 @@ bool Supervisor::inspect(const Notice& notice, int number, Target& out) {
     if (born == nullptr && inherited_ && notice.data.nr == SYS_getpeername) {
       // A tunnel from before, perhaps: its identity is all that is wanted.
       if (const auto found = OpenSockets::find_stream(inode); found.cookie != 0) {
-        births_.add(inode, {UniqueFd(), found.cookie, found.domain, SOCK_STREAM, false});
+        births_.add(inode, {UniqueFd(), found.cookie, found.domain, SOCK_STREAM});
         born = births_.find(inode);
       }
     }
@@ -282,6 +303,7 @@ bool Supervisor::inspect(const Notice& notice, int number, Target& out) {
     out.cookie = born->cookie;
     out.domain = born->domain;
     out.type = born->type;
+    out.v6_only = born->v6_only;
     if (born->copy) out.fd.reset(fcntl(born->copy.get(), F_DUPFD_CLOEXEC, 3));
     return true;
   }

@@ -64,12 +64,14 @@ class Supervisor final : public Listener::Host,
   // Notes of what lies on the shelf: listeners (key and flavour), and epoll sets that were made here (this bit and
   // marker).
   static constexpr std::uint64_t epoll_note = std::uint64_t{1} << 63;
+  static constexpr std::uint64_t born_note = std::uint64_t{1} << 62;  // a program's listener
 
   // An INET socket of the program.
   struct Target {
     UniqueFd fd;  // the same open file; empty when only its identity is known (Births)
     std::uint64_t cookie = 0;
     int domain = 0, type = 0;
+    bool v6_only = false;
   };
   enum class Look : std::uint8_t { inet, other, bad, unreadable, stranger };
 
@@ -117,6 +119,8 @@ class Supervisor final : public Listener::Host,
   void note_process(pid_t tid);
   [[nodiscard]] std::vector<pid_t> roots();
   void put_on_shelf(const Listener& listener);
+  void refill_shelf();  // with what lives
+  void sweep_births();
   void watch_time();
   void on_tick();
   void look_for_closed();

@@ -72,7 +72,7 @@ class Peers(InboundCase):
                                    "0.0.0.0:%d; location / { proxy_pass http://one; proxy_http_version 1.1; "
                                    'proxy_set_header Connection ""; proxy_set_header X-Forwarded-For '
                                    "$proxy_add_x_forwarded_for; } } }" % (port, self.free_port()), bare=True,
-                                   name=f"front-{kind}")
+                                   name=f"front-{kind.replace(' ', '-')}")
                 wrong = []
 
                 def ask_often(client):

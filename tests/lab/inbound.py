@@ -252,6 +252,7 @@ class InboundCase(LabCase):
         """Runs until the test ends; the first port that `more` listens on."""
         place = os.path.join(self.directory, name)
         os.makedirs(place, exist_ok=True)
+        os.chown(place, os.stat(self.directory).st_uid, -1)  # lab/docker.py
         port = int(re.search(r"listen (?:\S+:)?(\d+)", more).group(1))
         config = self.file(f"{name}.conf", NGINX.format(directory=place, master=master, more=more))
         command = [self.need("nginx"), "-p", place, "-c", config, "-e", f"{place}/error.log"]

@@ -68,7 +68,7 @@ def resolv_conf(text=DEFAULT_RESOLV_CONF):
 
 def add_address(address):
     """Makes an address of the documentation ranges this machine's own, so that a server can listen there."""
-    subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
+    subprocess.run(["ip", "address", "replace", address, "dev", "lo"], check=True)
 
 
 def drop_address(address):
