@@ -186,7 +186,7 @@ class Proxy(InboundCase):
         """Some calls of the agent go to the stranger: they are made again."""
         self.reverse(more=REQUIRE)
         server, port = self.acceptor("reuseport")
-        outside = self.use(Outside(port))
+        outside = self.use(Outside(port, getattr(self, "uid", 0)))
         late, answered = [], 0
         for _ in range(60):
             peer = connect(("127.0.0.1", port), "127.0.0.2")
@@ -369,8 +369,10 @@ class Proxy(InboundCase):
 class Outside:
     """A member of the listener's SO_REUSEPORT group that towpath does not know. Accepts and says nothing."""
 
-    def __init__(self, port):
+    def __init__(self, port, user=0):
+        os.seteuid(user)  # a group is one user's
         self._socket = socket.socket()
+        os.seteuid(0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._socket.bind(("127.0.0.1", port))
         self._socket.listen(128)

@@ -51,13 +51,13 @@ def free_port(address="127.0.0.1", kind=socket.SOCK_STREAM):
 class Process:
     """A program that keeps running: a proxy, a server, a client that is watched."""
 
-    def __init__(self, name, command, directory, env=None, cwd=None, stdin=subprocess.DEVNULL):
+    def __init__(self, name, command, directory, env=None, cwd=None, stdin=subprocess.DEVNULL, pass_fds=()):
         self.name, self.command = name, [str(word) for word in command]
         self._paths = [_fresh(directory, name, "out"), _fresh(directory, name, "err")]
         self._shown = [0, 0]
         with open(self._paths[0], "wb") as out, open(self._paths[1], "wb") as err:
             self.popen = subprocess.Popen(self.command, stdin=stdin, stdout=out, stderr=err, env=env, cwd=cwd,
-                                          start_new_session=True)
+                                          start_new_session=True, pass_fds=pass_fds)
         self.pid = self.popen.pid
         self.pidfd = os.pidfd_open(self.pid)
         self.logs = []  # further files that belong to this process
