@@ -201,7 +201,8 @@ std::vector<pid_t> Supervisor::roots() {
   std::erase_if(processes_, [](pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; });
   std::vector<pid_t> out(processes_.begin(), processes_.end());
   out.push_back(getpid());  // orphans of the tree end up here
-  if (inherited_) out.push_back(1);  // where those are that have not called us, nobody told
+  // Children of the agent before us are its parent's now, which is ours, too.
+  if (inherited_) out.push_back(getppid());
   return out;
 }
 

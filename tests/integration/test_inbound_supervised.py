@@ -7,7 +7,7 @@ import socket
 
 import test_inbound_proxy
 
-from lab import docker, proc
+from lab import docker, netns, proc
 from lab.case import main, program
 from lab.inbound import CLIENT, PYTHON, InboundCase, ask, connect, fields, proxy_v1, proxy_v2, read_all, request
 
@@ -73,6 +73,53 @@ class Servers(InboundCase):
             for cut in (None, [10], None):
                 answer = ask(where[:2], proxy_v1(client) + b"x", pieces=cut).decode()
                 self.assertEqual(answer.count(f"('{client}', 40000"), 2, answer)
+
+    def test_a_closed_listener_frees_its_port(self):
+        """Also where the agent has a copy, and the agent after it another."""
+        self.reverse(more="proxyProtocol: require")
+        code = ("import socket, sys\ns = socket.create_server(('127.0.0.1', 0)); port = s.getsockname()[1]\n"
+                "print('listening', port, flush=True)\n\n"
+                "while True:\n    try: c, a = s.accept(); break\n    except OSError: pass\n"
+                "c.sendall(a[0].encode()); c.close()\n"
+                "s.close(); print('closed', flush=True)\nsys.stdin.readline()\n"
+                "s = socket.create_server(('127.0.0.1', port)); print('again', flush=True)\ns.accept()\n")
+        for restart in (False, True):
+            ours, theirs = socket.socketpair()
+            with self.subTest(restart=restart), ours, theirs:
+                server = self.use(proc.Process("server", self.line(PYTHON, "-u", "-c", code), self.directory, self._env({}),
+                                               self.directory, stdin=theirs))
+                port = int(server.wait_line(r"listening (\d+)").group(1))
+                if restart:
+                    old = netns.agents()
+                    proc.kill(old)
+                    proc.wait_until(lambda: [pid for pid in netns.agents() if pid not in old], "the next agent")
+                self.assertEqual(ask(("127.0.0.1", port), proxy_v1()), CLIENT.encode())
+                server.wait_line("closed", 20)
+                proc.wait_until(lambda: not any(at[1] == port for at, _ in proc.listeners()), "end of the listener")
+                ours.sendall(b"\n")
+                server.wait_line("again")
+                server.stop()
+
+    def test_more_listeners_from_outside_than_are_handed_over(self):
+        """Managed, or refused with a line: never shown as the proxy."""
+        self.reverse(more="proxyProtocol: require")
+        code = ("import socket, sys\nprint('ready', flush=True)\n"
+                "for number in sys.argv[1:]:\n    s = socket.socket(fileno=int(number))\n"
+                "    try: c, a = s.accept(); print('got', a[0], flush=True); c.close()\n"
+                "    except PermissionError: print('refused', flush=True)\n"
+                "print('done', flush=True)\n")
+        listeners = [self.enterContext(socket.create_server(("127.0.0.1", 0))) for _ in range(10)]
+        numbers = [each.fileno() for each in listeners]
+        peers = [self.enterContext(connect(each.getsockname(), "127.0.0.2")) for each in listeners]
+        for peer in peers:
+            peer.sendall(proxy_v1())
+        server = self.use(proc.Process("server", self.line(PYTHON, "-c", code, *numbers), self.directory, self._env({}),
+                                       self.directory, pass_fds=numbers))
+        server.wait_line("done")
+        got, refused = server.out.count(f"got {CLIENT}"), server.out.count("refused")
+        self.assertEqual((got, refused), (8, 2) if self.around else (10, 0), server.output())
+        if self.around:
+            self.assertIn("connect_refused", server.err)
 
     def test_a_blocking_accept_and_signals_timeouts_and_shutdown(self):
         self.reverse(more="proxyProtocol: require")
