@@ -285,7 +285,10 @@ void Agent::on_connect(Conversation& talk, const wire::ConnectAsk& ask, std::vec
 }
 
 void Agent::on_supervise(Conversation& talk, std::uint32_t flavour, std::vector<UniqueFd> descriptors) {
-  const bool taken = descriptors.size() == 1 && supervisor_.adopt(std::move(descriptors[0]), flavour);
+  std::vector<UniqueFd> inherited;
+  for (std::size_t i = 1; i < descriptors.size(); ++i) inherited.push_back(std::move(descriptors[i]));
+  const bool taken =
+      !descriptors.empty() && supervisor_.adopt(std::move(descriptors[0]), flavour, std::move(inherited));
   talk.answer(wire::Answer::done, taken ? 0 : EINVAL);
 }
 

@@ -115,9 +115,9 @@ void Inbound::publish() {
   page_.on.store(on_ ? 1 : 0, std::memory_order_release);
 }
 
-Inbound::Verdict Inbound::judge(UniqueFd accepted, std::uint64_t listener) {
+Inbound::Verdict Inbound::judge(UniqueFd accepted, std::uint64_t listener, const Endpoint& peer) {
   Verdict out;
-  const Endpoint peer = other_end(accepted.get()), local = own_end(accepted.get());
+  const Endpoint local = own_end(accepted.get());
   const InboundDoor* door = nullptr;
   AcceptStep step = peer.address && local.address ? accept_step(page_, peer, local, door) : AcceptStep::give;
   if (step == AcceptStep::bell) {
@@ -128,6 +128,8 @@ Inbound::Verdict Inbound::judge(UniqueFd accepted, std::uint64_t listener) {
     }
     step = AcceptStep::hand_over;
   }
+  // A call that was taken back before it was answered, or whose port may by now be another one's.
+  if ((peer.address == local.address || step == AcceptStep::direct) && !other_end(accepted.get()).address) return out;
   out.ready.peer = peer;
   out.ready.local = local;
   out.ready.listener = listener;

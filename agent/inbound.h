@@ -82,7 +82,8 @@ class Inbound {
     Fate fate = Fate::gone;
     Ready ready;  // give
   };
-  [[nodiscard]] Verdict judge(UniqueFd accepted, std::uint64_t listener);
+  // `peer`: as accept told it; a connection that is dead by now does not tell it any more.
+  [[nodiscard]] Verdict judge(UniqueFd accepted, std::uint64_t listener, const Endpoint& peer);
   [[nodiscard]] std::optional<Ready> next_ready(std::uint64_t listener);
   void delivered(Ready ready);
   void give_back(Ready ready);

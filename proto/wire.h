@@ -18,7 +18,8 @@
 //   reverse                  -                   name | own
 //   datagram                 socket              direct | instead | muted | refuse
 //   query                    -                   message | refuse
-//   supervise                listener            done
+//   supervise                listener, inherited done
+//                            listening sockets
 //   clients                  -                   page (with the descriptor of the table of clients)
 //   sweep                    -                   done: entries of closed sockets have left the table of clients
 //   hold                     connection          none: the agent keeps it and makes it ready, or closes it

@@ -50,19 +50,38 @@ long install(const Flavour& flavour) noexcept {
   return result;
 }
 
-long send_with(int connection, std::span<const std::byte> packet, int descriptor) noexcept {
+constexpr int most_looked_at = 1024;  // an inherited listener has a low number
+
+int option(int fd, int name) noexcept {
+  int value = 0;
+  socklen_t size = sizeof value;
+  return sys::call(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &size) == 0 ? value : 0;
+}
+
+// What came with the program and listens at an IP address: where the agent cannot take it, it is handed over.
+std::size_t find_listeners(std::span<int> out) noexcept {
+  std::size_t found = 0;
+  for (int fd = 0; fd < most_looked_at && found < out.size(); ++fd) {
+    if (option(fd, SO_ACCEPTCONN) == 0) continue;
+    const int domain = option(fd, SO_DOMAIN);
+    if (domain == AF_INET || domain == AF_INET6) out[found++] = fd;
+  }
+  return found;
+}
+
+long send_with(int connection, std::span<const std::byte> packet, std::span<const int> descriptors) noexcept {
   iovec data{const_cast<std::byte*>(packet.data()), packet.size()};
-  alignas(cmsghdr) char room[CMSG_SPACE(sizeof descriptor)] = {};
+  alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int) * wire::max_descriptors)] = {};
   msghdr message{};
   message.msg_iov = &data;
   message.msg_iovlen = 1;
   message.msg_control = room;
-  message.msg_controllen = sizeof room;
+  message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
   cmsghdr* head = CMSG_FIRSTHDR(&message);
   head->cmsg_level = SOL_SOCKET;
   head->cmsg_type = SCM_RIGHTS;
-  head->cmsg_len = CMSG_LEN(sizeof descriptor);
-  std::memcpy(CMSG_DATA(head), &descriptor, sizeof descriptor);
+  head->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+  std::memcpy(CMSG_DATA(head), descriptors.data(), descriptors.size_bytes());
   long sent;
   do sent = sys::call(SYS_sendmsg, connection, &message, hand_over_flags);
   while (sent == -EINTR);
@@ -98,11 +117,15 @@ Entered enter(int connection, const wire::Token& token, Flavour flavour) noexcep
   ask.token = token;
   ask.supervise_flavour = flavour.bits();
   const std::size_t size = wire::encode(packet, ask);
+  int descriptors[wire::max_descriptors] = {};
+  std::size_t count = 1;
+  if (flavour.births && flavour.inbound) count += find_listeners(std::span(descriptors).subspan(1));
   const long listener = install(flavour);
   if (listener == -EBUSY) return {Step::foreign_listener, EBUSY};
   if (listener < 0) return {Step::filter, static_cast<int>(-listener)};
   // From here on only calls that the filter lets pass.
-  const long sent = send_with(connection, {packet, size}, static_cast<int>(listener));
+  descriptors[0] = static_cast<int>(listener);
+  const long sent = send_with(connection, {packet, size}, {descriptors, count});
   sys::call(SYS_close, listener);
   if (sent != static_cast<long>(size)) return {Step::agent, sent < 0 ? static_cast<int>(-sent) : EIO};
   const timeval patience{10, 0};

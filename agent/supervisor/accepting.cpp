@@ -15,6 +15,7 @@ namespace towpath {
 
 namespace {
 
+constexpr std::size_t most_unix = 4096;
 constexpr int most_in_one_turn = 64;  // connections that are kept, one after the other
 
 int option(int fd, int level, int name) noexcept {
@@ -31,19 +32,27 @@ std::uint16_t port_of(int fd) noexcept {
 }
 
 // Never waits, whatever the listener's own flag says: somebody who shares it may have been faster after we looked.
-UniqueFd accept_now(int listener, bool nonblocking) noexcept {
+UniqueFd accept_now(int listener, bool nonblocking, Endpoint& peer) noexcept {
+  sockaddr_storage from{};
+  socklen_t from_size = sizeof from;
+  auto* const address = reinterpret_cast<sockaddr*>(&from);
+  const auto take = [&] {
+    UniqueFd out(accept4(listener, address, &from_size, SOCK_CLOEXEC));
+    if (out) peer = Endpoint::from(address, from_size);
+    return out;
+  };
   pollfd look{listener, POLLIN, 0};
   if (poll(&look, 1, 0) != 1) {
     errno = EAGAIN;
     return {};
   }
-  if (nonblocking) return UniqueFd(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+  if (nonblocking) return take();
   timeval before{};
   socklen_t size = sizeof before;
   const timeval tick{0, 1};
   getsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &before, &size);
   setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof tick);
-  UniqueFd out(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+  UniqueFd out = take();
   const int error = errno;
   setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &before, sizeof before);
   errno = error;
@@ -57,12 +66,11 @@ void Supervisor::accept(const Notice& notice) {
   Target socket;
   switch (look(notice, notice.descriptor(0), socket)) {
     case Look::inet: break;
-    case Look::stranger:
-      // Not made under our eyes: a UNIX domain socket, or a listener that came with the program.
-      return notice.go_on();
+    case Look::stranger: return accept_inherited(notice);
     default: return;
   }
-  if (socket.type != SOCK_STREAM || !socket.fd) return notice.go_on();
+  if (socket.type != SOCK_STREAM) return notice.go_on();
+  if (!socket.fd) return accept_inherited(notice);
   const int listener = socket.fd.get();
   // A port without a rule is none of ours; errors of what is no listener are the kernel's.
   if (option(listener, SOL_SOCKET, SO_ACCEPTCONN) == 0 ||
@@ -83,8 +91,8 @@ void Supervisor::accept(const Notice& notice) {
     if (room < 0) return notice.fail(EINVAL);
     call.room = static_cast<socklen_t>(room);
   }
-  const bool wait = (fcntl(listener, F_GETFL) & O_NONBLOCK) == 0;
-  if (try_accept(call, wait)) return;
+  call.wait = (fcntl(listener, F_GETFL) & O_NONBLOCK) == 0;
+  if (try_accept(call)) return;
   timeval patience{};
   socklen_t size = sizeof patience;
   ::getsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &patience, &size);
@@ -95,11 +103,30 @@ void Supervisor::accept(const Notice& notice) {
   watch_time();
 }
 
-bool Supervisor::try_accept(const AcceptCall& call, bool wait) {
+// Not made under our eyes, and no copy came with the program. A UNIX domain listener is the kernel's business. Of an
+// INET listener the ingress's address would be shown, and whatever the client claims.
+void Supervisor::accept_inherited(const Notice& notice) {
+  const std::uint64_t inode = socket_inode(notice.tid, notice.descriptor(0));
+  if (unix_.contains(inode)) return notice.go_on();
+  if (is_unix_socket(notice.tid, inode)) {
+    if (unix_.size() >= most_unix) unix_.clear();
+    unix_.insert(inode);
+    return notice.go_on();
+  }
+  refuse(notice, "towpath cannot manage a listener that the program inherited where pidfd_getfd is refused",
+         "let the program make its listener itself, or allow pidfd_getfd (in Docker: --cap-add SYS_PTRACE)");
+}
+
+bool Supervisor::try_accept(const AcceptCall& call) {
+  Endpoint peer;
   for (int i = 0; i < most_in_one_turn; ++i) {
     if (auto ready = parts_.inbound.next_ready(call.cookie)) return deliver(call, std::move(*ready));
-    UniqueFd fd = accept_now(call.listener, !wait);
-    if (!fd && errno == EAGAIN) break;
+    UniqueFd fd = accept_now(call.listener, !call.wait, peer);
+    if (!fd && errno == EAGAIN) {
+      if (call.wait) return false;
+      call.notice.fail(EAGAIN);
+      return true;
+    }
     if (!fd && (errno == EMFILE || errno == ENFILE)) {
       call.notice.fail(ENFILE);
       return true;
@@ -108,12 +135,11 @@ bool Supervisor::try_accept(const AcceptCall& call, bool wait) {
       call.notice.fail(errno);
       return true;
     }
-    Inbound::Verdict verdict = parts_.inbound.judge(std::move(fd), call.cookie);
+    Inbound::Verdict verdict = parts_.inbound.judge(std::move(fd), call.cookie, peer);
     if (verdict.fate == Inbound::Fate::give) return deliver(call, std::move(verdict.ready));
   }
-  if (wait) return false;
-  call.notice.fail(EAGAIN);
-  return true;
+  // Who waits for edges must not hear EAGAIN while there are more.
+  return false;
 }
 
 bool Supervisor::deliver(const AcceptCall& call, Inbound::Ready ready) {
@@ -126,7 +152,8 @@ bool Supervisor::deliver(const AcceptCall& call, Inbound::Ready ready) {
         ready.client.address ? shown_client(ready.client, ready.peer, domain, v6_only, call.room, shown) : 0;
     if (full == 0) {
       full = sizeof shown;
-      if (::getpeername(fd, reinterpret_cast<sockaddr*>(&shown), &full) != 0) full = 0;
+      if (::getpeername(fd, reinterpret_cast<sockaddr*>(&shown), &full) != 0)
+        full = ready.peer.to(shown, domain);  // dead by now
     }
     const auto part = std::min<std::size_t>(call.room, full);
     if (write_memory(call.notice.tid, call.address, &shown, part) != 0 ||

@@ -9,9 +9,11 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "agent/holders.h"
+#include "agent/supervisor/tasks.h"
 
 namespace towpath {
 
@@ -32,6 +34,20 @@ Number number_of(std::string_view text, int base = 10) noexcept {
 Births::Born* Births::find(std::uint64_t inode) {
   const auto at = sockets_.find(inode);
   return at == sockets_.end() ? nullptr : &at->second;
+}
+
+void Births::adopt_listener(UniqueFd listener) {
+  Born born;
+  socklen_t size = sizeof born.domain;
+  const std::uint64_t inode = socket_inode(listener.get());
+  if (inode == 0 || getsockopt(listener.get(), SOL_SOCKET, SO_DOMAIN, &born.domain, &size) != 0) return;
+  size = sizeof born.type;
+  getsockopt(listener.get(), SOL_SOCKET, SO_TYPE, &born.type, &size);
+  size = sizeof born.cookie;
+  getsockopt(listener.get(), SOL_SOCKET, SO_COOKIE, &born.cookie, &size);
+  born.bound = true;
+  born.copy = std::move(listener);
+  add(inode, std::move(born));
 }
 
 void Births::let_go(std::uint64_t inode) {

@@ -27,6 +27,8 @@ class Births {
   };
 
   void add(std::uint64_t inode, Born born) { sockets_[inode] = std::move(born); }
+  // Made by somebody else, and inherited.
+  void adopt_listener(UniqueFd listener);
   // Null: not born here (not an INET socket, or older than the tree).
   [[nodiscard]] Born* find(std::uint64_t inode);
   void let_go(std::uint64_t inode);  // the copy

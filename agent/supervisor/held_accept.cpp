@@ -41,6 +41,8 @@ bool HeldAccept::start(uv_loop_t* loop, const timeval& patience) {
 }
 
 void HeldAccept::look_for_signals() {
+  // Perhaps somebody who shares the listener took the rest, and nothing will make it readable.
+  if (!call_.wait) return on_socket_ready(0);
   if (call_.notice.valid() && !signal_waits(call_.notice.tid)) return;
   call_.notice.fail(restart_after_signal);
   host_.on_released(*this);
@@ -48,7 +50,7 @@ void HeldAccept::look_for_signals() {
 
 void HeldAccept::on_socket_ready(std::uint32_t) {
   if (!call_.notice.valid()) call_.notice.fail(EINTR);
-  else if (!host_.try_accept(call_, true)) return;
+  else if (!host_.try_accept(call_)) return;
   host_.on_released(*this);
 }
 

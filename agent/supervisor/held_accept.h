@@ -18,6 +18,7 @@ struct AcceptCall {
   std::uint64_t address = 0;  // pointers in the program; 0: not wanted
   std::uint64_t size = 0;
   socklen_t room = 0;
+  bool wait = false;  // false: the listener does not block, the call goes on in the next turn
   int flags = 0;  // SOCK_NONBLOCK, SOCK_CLOEXEC
 };
 
@@ -25,8 +26,8 @@ class HeldAccept final : SocketWatch::Watched {
  public:
   class Host {
    public:
-    // True: the call was answered. `wait`: leave it where there is no connection.
-    virtual bool try_accept(const AcceptCall& call, bool wait) = 0;
+    // True: the call was answered. False: there is no connection and it waits, or there are too many for one turn.
+    virtual bool try_accept(const AcceptCall& call) = 0;
     virtual void on_released(HeldAccept& call) = 0;
 
    protected:

@@ -44,7 +44,7 @@ Supervisor::Supervisor(const Parts& parts, const Shelf& shelf, const wire::Token
 
 Supervisor::~Supervisor() = default;
 
-bool Supervisor::adopt(UniqueFd listener, std::uint32_t flavour) {
+bool Supervisor::adopt(UniqueFd listener, std::uint32_t flavour, std::vector<UniqueFd> inherited) {
   if ((flavour & ~trap::Flavour::all_bits) != 0 || listeners_.size() >= most_listeners) return false;
   const std::uint32_t key = last_key_ + 1;
   auto owned = std::make_unique<Listener>(*this, parts_.sockets, parts_.page, std::move(listener), key,
@@ -52,6 +52,8 @@ bool Supervisor::adopt(UniqueFd listener, std::uint32_t flavour) {
   if (!owned->start()) return false;
   last_key_ = key;
   put_on_shelf(*owned);
+  if (owned->flavour().births && owned->flavour().inbound)
+    for (UniqueFd& each : inherited) births_.adopt_listener(std::move(each));
   listeners_.emplace(key, std::move(owned));
   return true;
 }

@@ -51,7 +51,8 @@ class Supervisor final : public Listener::Host,
   // What an agent before us supervised.
   void adopt_kept();
   // A program has put itself under a filter of that flavour. False: the agent can take no more.
-  [[nodiscard]] bool adopt(UniqueFd listener, std::uint32_t flavour);
+  // `inherited`: sockets that it came with and that listen.
+  [[nodiscard]] bool adopt(UniqueFd listener, std::uint32_t flavour, std::vector<UniqueFd> inherited = {});
   // Is any tree supervised?
   [[nodiscard]] bool busy() const noexcept { return !listeners_.empty(); }
   // An attempt is over; its socket is still there.
@@ -95,7 +96,8 @@ class Supervisor final : public Listener::Host,
   void receive(const Notice& notice, bool message);
   // accepting.cpp
   void accept(const Notice& notice);
-  bool try_accept(const AcceptCall& call, bool wait) override;
+  bool try_accept(const AcceptCall& call) override;
+  void accept_inherited(const Notice& notice);
   void on_released(HeldAccept& call) override;
   bool deliver(const AcceptCall& call, Inbound::Ready ready);
   bool show_client(const Notice& notice, const Target& socket, std::uint64_t address, std::uint64_t size);
@@ -130,6 +132,7 @@ class Supervisor final : public Listener::Host,
   std::unordered_map<std::uint64_t, std::unique_ptr<HeldCall>> held_;  // by socket cookie
   std::unordered_map<HeldReceive*, std::unique_ptr<HeldReceive>> receiving_;
   std::unordered_set<std::uint64_t> gated_;  // attempts for which nobody waits, by cookie
+  std::unordered_set<std::uint64_t> unix_;   // listeners that are no business of ours, by inode
   std::unordered_set<pid_t> processes_;      // that made calls
   std::unordered_set<pid_t> refused_;        // that were told so
   std::unordered_map<std::uint32_t, std::unique_ptr<Listener>> listeners_;

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <fstream>
+#include <sstream>
 #include <string>
 #include <string_view>
 
@@ -131,6 +133,20 @@ std::uint64_t socket_inode(pid_t tid, int number) noexcept {
 std::uint64_t socket_inode(int own_descriptor) noexcept {
   struct stat status {};
   return fstat(own_descriptor, &status) == 0 && S_ISSOCK(status.st_mode) ? status.st_ino : 0;
+}
+
+bool is_unix_socket(pid_t tid, std::uint64_t inode) {
+  std::ifstream list("/proc/" + std::to_string(tid) + "/net/unix");
+  // Num RefCount Protocol Flags Type St Inode Path
+  constexpr int columns_before = 6;
+  for (std::string line; std::getline(list, line);) {
+    std::istringstream words(line);
+    std::string skipped;
+    for (int i = 0; i < columns_before; ++i) words >> skipped;
+    std::uint64_t found = 0;
+    if (words >> found && found == inode) return true;
+  }
+  return false;
 }
 
 bool signal_waits(pid_t tid) noexcept {

@@ -44,6 +44,9 @@ class Tasks {
 [[nodiscard]] std::uint64_t socket_inode(pid_t tid, int number) noexcept;
 [[nodiscard]] std::uint64_t socket_inode(int own_descriptor) noexcept;
 
+// Is it a UNIX domain socket of that thread's network namespace? Reads the whole list of them.
+[[nodiscard]] bool is_unix_socket(pid_t tid, std::uint64_t inode);
+
 // Is a signal waiting that would interrupt the thread's call if it were an ordinary one?
 [[nodiscard]] bool signal_waits(pid_t tid) noexcept;
 

@@ -13,7 +13,7 @@ from lab.inbound import (CLIENT, FIELD_NAMES, PYTHON, STRANGER, Answers, Inbound
                          proxy_v1, read_all, request)
 
 FORGED = "6.6.6.6"
-SERVERS = ("python", "asyncio", "node", "java", "nginx")
+SERVERS = ("python", "asyncio", "node", "java", "nginx", "go static", "go cgo", "caddy")
 # Ways to say who one is. The server must not see the address in any of them.
 SPOOFS = {
     "plain": request(fields=[("X-Forwarded-For", FORGED)]),

@@ -11,7 +11,7 @@ from lab import netns, proc
 from lab.case import TOWPATH, main
 from lab.inbound import CLIENT, PYTHON, STRANGER, InboundCase, Answers, ask, connect, fields, nginx_server, read_all, request
 
-SERVERS = ("python", "asyncio", "node", "java", "nginx")
+SERVERS = ("python", "asyncio", "node", "java", "nginx", "go static", "go cgo", "caddy")
 SENDERS = ("send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id,ssl,authority")
 
 

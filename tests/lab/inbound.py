@@ -12,7 +12,7 @@ import struct
 import subprocess
 
 from lab import proc
-from lab.case import TOWPATH, LabCase, probe
+from lab.case import LabCase, probe, program
 
 PYTHON = "/usr/bin/python3"
 TRUSTED = "127.0.0.0/8"     # clients that bind to 127.x come from a trusted proxy
@@ -211,13 +211,15 @@ class InboundCase(LabCase):
 
     def serve(self, *command, ready=r"listening (\d+)|port=(\d+)", bare=False, env=None, name="server"):
         """(process, port)."""
-        line = list(command) if bare else [TOWPATH, "run", "-c", self.config, "--", *command]
-        server = self.spawn(name, *line, env={"TOWPATH_LOG": "info", **(env or {})})
+        server = self.spawn(name, *(command if bare else self.line(*command)), env={"TOWPATH_LOG": "info", **(env or {})})
         found = server.wait_line(ready)
         return server, int(next((one for one in found.groups() if one), 0)) if found.groups() else 0
 
     def acceptor(self, style, *options, address="127.0.0.1", port=0, bare=False):
-        return self.serve(probe("acceptor"), style, address, port, *options, bare=bare)
+        return self.serve(self.acceptor_program(), style, address, port, *options, bare=bare)
+
+    def acceptor_program(self):
+        return probe("acceptor")
 
     def http_server(self, kind, address="0.0.0.0"):
         """A server of that kind under towpath: its port."""
@@ -230,7 +232,21 @@ class InboundCase(LabCase):
         if kind == "java":
             return self.serve(self.need("java"), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx64m", "-cp",
                               self._java_classes(), "Serve", address, 0)[1]
+        if kind in ("go static", "go cgo"):
+            return self.serve(program(kind.replace(" ", "-") + "/goserver"), "client", f"{address}:0",
+                              ready=r"listening=\S+:(\d+)")[1]
+        if kind == "caddy":
+            return self.caddy_server(self.free_port(), address)
         return self.nginx(nginx_server(self.free_port(), address))
+
+    def caddy_server(self, port, address):
+        """A Go program that this repository does not build; its body cannot contain the client's."""
+        told = "".join(f"{name}: {{header.{name}}}\n" for name in FIELD_NAMES)
+        path = self.file(f"caddy-{port}", '{\n admin off\n auto_https off\n}\nhttp://:%d {\n bind %s\n respond `client={remote_host}\n%s`'
+                         '\n}\n' % (port, address, told))
+        server = self.spawn(f"caddy-{port}", *self.line(self.need("caddy"), "run", "--adapter", "caddyfile", "--config", path))
+        proc.wait_until(lambda: any(at[1] == port for at, _ in proc.listeners()), "caddy listens", 20, server)
+        return port
 
     def nginx(self, more, bare=False, name="nginx", master="off"):
         """Runs until the test ends; the first port that `more` listens on."""
@@ -239,8 +255,7 @@ class InboundCase(LabCase):
         port = int(re.search(r"listen (?:\S+:)?(\d+)", more).group(1))
         config = self.file(f"{name}.conf", NGINX.format(directory=place, master=master, more=more))
         command = [self.need("nginx"), "-p", place, "-c", config, "-e", f"{place}/error.log"]
-        line = command if bare else [TOWPATH, "run", "-c", self.config, "--", *command]
-        self.spawn(name, *line, env={"TOWPATH_LOG": "info"})
+        self.spawn(name, *(command if bare else self.line(*command)), env={"TOWPATH_LOG": "info"})
         proc.wait_until(lambda: any(at[1] == port for at, _ in proc.listeners()), f"{name} listens on {port}")
         return port
 

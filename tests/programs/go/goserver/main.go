@@ -2,6 +2,7 @@
 //
 //	http ADDRESS             answers path=, host=, peer=; /upgrade: a stream that echoes; /fetch?URL: as a client
 //	https ADDRESS CERTIFICATE  the same with TLS, HTTP/2 too
+//	client ADDRESS           answers as tests/lab/inbound.py wants: client=, header fields, trailers and the body; upgrades to an echo
 //	again TIMES              listens, serves one connection, closes, listens on the same port again
 //	shared TIMES             the same while a connection of the listener before is still open
 //	relay ADDRESS HOST:PORT  passes each connection on
@@ -32,6 +33,8 @@ func main() {
 		err = serve(words[0], "")
 	case "https":
 		err = serve(words[0], words[1])
+	case "client":
+		err = serveClient(words[0])
 	case "again":
 		err = again(words[0], false)
 	case "shared":
