@@ -18,7 +18,6 @@ class Static(test_inbound_proxy.Proxy):
 
     options = ("--mode", "seccomp")
     libc = "static"
-    without_environment = True
     test_by_preload_alone = test_under_musl = None  # the library's
 
     def acceptor_program(self):

@@ -74,7 +74,7 @@ class Inert(LabCase):
         self.assertIn("quick EINPROGRESS", result.out)
 
     def test_signals_and_descriptors_of_a_process_are_untouched(self):
-        wanted = "^(Sig|Shd|Threads|FDSize|NoNewPrivs|Seccomp)"
+        wanted = "^(Sig(Pnd|Blk|Ign|Cgt)|Shd|Threads|FDSize|NoNewPrivs|Seccomp)"
         result = self.twins("grep", "-E", wanted, "/proc/self/status")
         self.assertRegex(result.out, r"Threads:\s+1")
 

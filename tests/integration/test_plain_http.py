@@ -80,7 +80,7 @@ MORE = {
 OF_THE_OTHER_FRONT_END = {
     "go static": lambda case, host, port, path: [program("go-static/goclient"), "get", f"http://{host}:{port}{path}"],
     "go cgo": lambda case, host, port, path: [program("go-cgo/goclient"), "get", f"http://{host}:{port}{path}"],
-    "busybox static wget": lambda case, host, port, path: [
+    "busybox static": lambda case, host, port, path: [
         case.need("busybox"), "wget", "-q", "-O", "-", f"http://{host}:{port}{path}"],
 }
 ALL = {**PROGRAMS, **MORE, **OF_THE_OTHER_FRONT_END}

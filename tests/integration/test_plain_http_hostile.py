@@ -20,7 +20,7 @@ class Misbehaviour(RelayCase):
             with self.subTest(text):
                 result = self.send(text)
                 self.assertIn("read=b''\nend=ECONNRESET", result.out)
-                self.assertRegex(self.line(result, "not_plain_http"), 'reason=".*hint=".*exempt')
+                self.assertRegex(self.logged(result, "not_plain_http"), 'reason=".*hint=".*exempt')
         self.assertEqual(self.proxy.heads(), [])
 
     def test_requests_that_two_readers_would_read_in_two_ways(self):
@@ -39,18 +39,18 @@ class Misbehaviour(RelayCase):
     def test_an_endless_head(self):
         result = self.send(GET[:-2] + "X: " + "x" * 70000)
         self.assertIn("end=ECONNRESET", result.out)
-        self.assertIn("64 KB", self.line(result, "not_plain_http"))
+        self.assertIn("64 KB", self.logged(result, "not_plain_http"))
 
     def test_a_bad_chunk_resets_both(self):
         result = self.send(f"POST / HTTP/1.1\r\nHost: {NAME}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello!!")
         self.assertIn("end=ECONNRESET", result.out)
-        self.line(result, "plain_http_refused")
+        self.logged(result, "plain_http_refused")
         self.assertTrue(self.proxy.connections[-1].ended.wait(proc.scaled(10)))
 
     def test_the_answer_before_a_bad_request_is_given(self):
         result = self.send(GET + "nonsense\r\n\r\n")
         self.assertIn(r"\r\n\r\nfine\n", result.out)
-        self.line(result, "plain_http_refused")
+        self.logged(result, "plain_http_refused")
 
     def test_a_request_that_is_cut_is_not_sent_as_a_whole(self):
         ended = []
@@ -73,7 +73,7 @@ class Misbehaviour(RelayCase):
         for text in ("", "GET / HTTP/1.1\r\n"):
             result = self.send(text)
             self.assertIn("read=b''\nend=ECONNRESET", result.out)
-            self.assertRegex(self.line(result, "plain_http_silent"), "speak first.*hint=.*exempt")
+            self.assertRegex(self.logged(result, "plain_http_silent"), "speak first.*hint=.*exempt")
 
     def test_answers_that_are_not_valid(self):
         for bad in (b"SSH-2.0-x\r\n", b"HTTP/1.1 200 ok\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello",
@@ -85,7 +85,7 @@ class Misbehaviour(RelayCase):
                 result = self.send(GET)
                 self.assertIn("end=ECONNRESET", result.out)
                 self.assertNotIn("hello", result.out)
-                self.line(result, "plain_http_failed")
+                self.logged(result, "plain_http_failed")
 
     def test_answers_that_are_cut(self):
         for cut in (b"HTTP/1.1 200 ok\r\nContent-Length: 9\r\n\r\nhello", b"HTTP/1.1 200 ok\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
@@ -94,7 +94,7 @@ class Misbehaviour(RelayCase):
                 self.serve(lambda connection, head, body: connection.socket.sendall(cut))
                 result = self.send(GET)
                 self.assertIn("end=ECONNRESET", result.out)
-                self.line(result, "plain_http_failed")
+                self.logged(result, "plain_http_failed")
 
     def test_a_body_until_the_end_that_is_reset(self):
         def answer(connection, head, body):
@@ -137,7 +137,7 @@ class Misbehaviour(RelayCase):
             self.assertEqual(len(posts), 1)
             if promise:  # it may have been carried out: not again
                 self.assertIn("ConnectionResetError", result.err)
-                self.assertIn("closed without an answer", self.line(result, "plain_http_failed"))
+                self.assertIn("closed without an answer", self.logged(result, "plain_http_failed"))
             else:        # on a connection of its own
                 self.assertEqual(result.out.count("HTTP/1.1 200 OK"), 2)
 
@@ -146,7 +146,7 @@ class Misbehaviour(RelayCase):
             self.serve(lambda connection, head, body: None)
             result = self.send(request)
             self.assertIn("read=b''\nend=ECONNRESET", result.out)
-            self.assertIn("closed without an answer", self.line(result, "plain_http_failed"))
+            self.assertIn("closed without an answer", self.logged(result, "plain_http_failed"))
             self.assertEqual(len(self.proxy.heads()), 1)
         # Nor after one that was answered over a connection that has gone since.
         answers = [ok(b"one", b"Connection: close")]
@@ -183,7 +183,7 @@ class Upgrade(RelayCase):
             self.assertEqual(len([one for one in self.proxy.targets() if one.startswith("CONNECT")]), connects)
             for head in self.proxy.heads():
                 self.assertEqual(field(head, "Upgrade") + field(head, "Connection"), [])
-            self.line(result, "plain_http_upgrade")
+            self.logged(result, "plain_http_upgrade")
 
     def test_connect_through_the_destination(self):
         origin = self.use(RawOrigin(banner=b"HTTP/1.1 200 ok\r\n\r\n"))

@@ -63,7 +63,7 @@ class RelayCase(LabCase):
         words = [part.encode("unicode_escape").decode() for part in parts]
         return self.assert_ran(self.towpath("/usr/bin/python3", "-c", TALK, name, *words))
 
-    def line(self, result, event):
+    def logged(self, result, event):
         found = [line for line in result.err.splitlines() if f"event={event} " in line]
         self.assertEqual(len(found), 1, result.err)
         return found[0]
@@ -121,7 +121,7 @@ class TheWayThere(RelayCase):
         for mode in ("blocking", "epoll"):
             result = self.send(GET, mode=mode)
             self.assertIn("errno=EACCES\n", result.out)
-            line = self.line(result, "connect_failed")
+            line = self.logged(result, "connect_failed")
             self.assertIn("status 403", line)
             self.assertRegex(line, 'hint=".*plainHttp: auto')
         self.assertEqual(self.proxy.heads(), [])
@@ -185,7 +185,7 @@ class Requests(RelayCase):
         for head in self.proxy.heads():
             self.assertTrue(head.startswith(f"GET http://{NAME}/ "), head)
             self.assertEqual(field(head, "Host"), ["other.example"])
-        self.line(result, "plain_http_host")  # once, not per connection
+        self.logged(result, "plain_http_host")  # once, not per connection
 
     def test_a_bare_address_takes_the_name_from_host(self):
         self.assert_ran(self.towpath(*client("blocking", "192.0.2.80", 80, f"send={GET}", "shut")))
@@ -276,7 +276,7 @@ class Answers(RelayCase):
         self.serve(lambda connection, head, body: b"HTTP/1.1 407 login\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n")
         result = self.talk(GET, GET)
         self.assertEqual(result.out.count("HTTP/1.1 407 login|"), 2)
-        self.assertIn("credentialsFile", self.line(result, "plain_http_login"))
+        self.assertIn("credentialsFile", self.logged(result, "plain_http_login"))
 
     def test_a_proxy_that_closes_after_each_answer(self):
         self.serve(lambda connection, head, body: connection.socket.sendall(ok(b"one", b"Connection: close")))

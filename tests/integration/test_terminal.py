@@ -202,8 +202,8 @@ class Shell(RunCase):
 
     def test_the_agents_line_appears_on_the_terminal(self):
         self.terminal.type("stty tostop")  # the agent is in the background, and must neither stop nor be silent
-        self.terminal.type(f"./t {self.need('curl')} -sS http://{FAR}/; echo done")
-        self.terminal.wait(f"level=error event=connect_failed .*target={FAR}:80 .*403")
+        self.terminal.type(f"./t {self.need('curl')} -sS http://{FAR}:8080/; echo done")
+        self.terminal.wait(f"level=error event=connect_failed .*target={FAR}:8080 .*403")
         self.terminal.wait("(?m)^done$")
 
     def test_a_terminal_that_is_closed(self):

@@ -23,6 +23,7 @@ _NODE = """require("http").get(process.argv[1], answer => answer.pipe(process.st
 CLIENTS = {
     "curl": lambda url: [_find("curl"), "-sS", "--max-time", "10", url],
     "python3": lambda url: [_find("python3"), "-c", _PYTHON, url],
+    "busybox": lambda url: [_find("busybox"), "wget", "-q", "-O", "-", url],  # busybox-static: no library reaches it
     "node": lambda url: [_find("node"), "-e", _NODE, url],
 }
 
