@@ -198,9 +198,8 @@ bool Supervisor::show_client(const Notice& notice, const Target& socket, std::ui
   if (entry == nullptr) return false;
   std::int32_t room = 0;
   if (read_memory(notice.tid, size, &room, sizeof room) != 0 || room < 0 || !notice.valid()) return false;
-  const bool v6_only =
-      socket.domain == AF_INET6 &&
-      (socket.fd ? option(socket.fd.get(), IPPROTO_IPV6, IPV6_V6ONLY) != 0 : socket.v6_only);
+  const bool v6_only = socket.domain == AF_INET6 &&
+                       (socket.fd ? option(socket.fd.get(), IPPROTO_IPV6, IPV6_V6ONLY) != 0 : socket.v6_only);
   sockaddr_storage shown{};
   const socklen_t full = shown_client(*entry, socket.domain, v6_only, static_cast<socklen_t>(room), shown);
   if (full == 0) return false;

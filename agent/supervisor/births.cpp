@@ -40,8 +40,7 @@ const Births::Born* Births::adopt_listener(UniqueFd listener) {
   Born born;
   socklen_t size = sizeof born.domain;
   const std::uint64_t inode = socket_inode(listener.get());
-  if (inode == 0 || getsockopt(listener.get(), SOL_SOCKET, SO_DOMAIN, &born.domain, &size) != 0)
-    return nullptr;
+  if (inode == 0 || getsockopt(listener.get(), SOL_SOCKET, SO_DOMAIN, &born.domain, &size) != 0) return nullptr;
   size = sizeof born.type;
   getsockopt(listener.get(), SOL_SOCKET, SO_TYPE, &born.type, &size);
   size = sizeof born.cookie;

@@ -19,7 +19,7 @@ struct AcceptCall {
   std::uint64_t size = 0;
   socklen_t room = 0;
   bool wait = false;  // false: the listener does not block, the call goes on in the next turn
-  int flags = 0;  // SOCK_NONBLOCK, SOCK_CLOEXEC
+  int flags = 0;      // SOCK_NONBLOCK, SOCK_CLOEXEC
 };
 
 class HeldAccept final : SocketWatch::Watched {
