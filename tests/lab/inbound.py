@@ -67,7 +67,10 @@ def ask(where, data, source=None, pieces=None):
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         at = 0
         for cut in [*(pieces or []), len(data)]:
-            peer.sendall(data[at:cut])
+            try:
+                peer.sendall(data[at:cut])
+            except ConnectionError:
+                break  # refused because of what came first
             at = cut
         return read_all(peer)[0]
 
