@@ -104,6 +104,9 @@ Conversation::Heard Conversation::hear(wire::Reply& out, bool wait, timeval time
   do {
     size = sys::call(SYS_recvfrom, fd_, packet_, sizeof packet_, 0, 0, 0);
   } while (size == -EINTR && !wait);
+  // The agent gave its last word while ours (that we dialled) was under way, and closed without having read it: the
+  // kernel tells of that first, once, and then hands out what was said.
+  if (size == -ECONNRESET) size = sys::call(SYS_recvfrom, fd_, packet_, sizeof packet_, 0, 0, 0);
   if (size == -EINTR) return Heard::interrupted;
   if (size == -EAGAIN) return wait ? Heard::timed_out : Heard::lost;
   if (size <= 0 || !wire::decode({packet_, static_cast<std::size_t>(size)}, out)) return Heard::lost;
