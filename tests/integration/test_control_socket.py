@@ -8,7 +8,7 @@ import re
 import socket
 import struct
 
-from lab import proxy
+from lab import netns, proxy
 from lab.case import LabCase, main
 from lab.machine import Machine, probe
 from lab.origin import RawOrigin
@@ -16,6 +16,16 @@ from lab.proc import scaled, wait_until
 
 FAR = ("192.0.2.7", 22)
 BANNER = b"220 lab\r\n"
+
+
+def links_of(pid):
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except OSError:
+            continue
+    return found
 
 
 class ControlSocket(LabCase):
@@ -160,6 +170,10 @@ class ControlSocket(LabCase):
         blocking, waiting = m.open(), m.open(nonblocking=True)
         self.assertEqual((m.connect(blocking, FAR), m.connect(waiting, FAR), m.poll(waiting, 4), m.so_error(waiting)),
                          (0, "EINPROGRESS", "OUT", 0))
+        # The verdict is told a moment before the agent's copies are closed; until then hooks still look.
+        links = {os.readlink(f"/proc/{m.pid}/fd/{fd}") for fd in (blocking, waiting)}
+        wait_until(lambda: not any(links & links_of(agent) for agent in netns.agents()), "the agent letting go")
+        m.so_error(waiting)
         m.call("getppid")
         for fd in (blocking, waiting):
             m.poll(fd, 1)
