@@ -120,11 +120,16 @@ class Peers(InboundCase):
 
     def test_a_websocket_through_nginx(self):
         self.reverse("X-Forwarded-For")
-        port = self.http_server("node")
+        for kind in ("node", "go static", "go cgo"):
+            with self.subTest(kind):
+                self.websocket(kind)
+
+    def websocket(self, kind):
+        port = self.http_server(kind)
         front = self.nginx("http { access_log off; server { listen 0.0.0.0:%d; location / { proxy_pass http://127.0.0.1:%d; "
                            "proxy_http_version 1.1; proxy_set_header Connection upgrade; proxy_set_header Upgrade echo; "
                            "proxy_set_header X-Forwarded-For $remote_addr; } } }" % (self.free_port(), port), bare=True,
-                           name="front")
+                           name="front-" + kind.replace(" ", "-"))
         payload = os.urandom(4 << 20)
         with connect((CLIENT, front), CLIENT, timeout=30) as peer:
             peer.sendall(request(fields=[("Connection", "Upgrade"), ("Upgrade", "echo")], close=False))
