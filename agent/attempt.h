@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <string>
 #include <memory>
+#include <span>
 #include <variant>
 #include <vector>
 
@@ -71,7 +72,8 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
  public:
   struct Order {
     std::shared_ptr<const Policy> policy;  // the proxy points into it
-    const ProxyUrl* proxy = nullptr;       // null: direct, behind a synthetic address
+    std::span<const ProxyUrl> proxies;     // empty: direct, behind a synthetic address
+    const ProxyUrl* proxy = nullptr;       // the one of them in use; null: direct
     bool native = false;                   // direct to `ask.target` itself, as if there were no towpath
     std::string name;                      // of the destination; empty: only `ask.target` is known
     wire::ConnectAsk ask{};
