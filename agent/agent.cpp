@@ -85,6 +85,7 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
       door_(loop),
       inbound_(*this, policy_->reverse, page_.inbound(), kept.clients.get(), log_),
       desk_(inbound_),
+      proxies_(log_),
       plain_(*this, log_),
       supervisor_({loop, sockets_, page_, names_, datagrams_, log_, *this, inbound_},
                   Shelf(kept.listeners_in.get(), kept.listeners_out.get()), kept.token) {
@@ -92,6 +93,7 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
   page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);
   page_.set_setuid_direct(policy_->setuid == SetuidMode::direct);
   page_.set_udp_blocked(policy_->udp == UdpMode::block && policy_->any_proxy());
+  proxies_.adopt(*policy_);
   for (const ProxyList* list : policy_->proxy_lists())
     for (const ProxyUrl& proxy : *list)
       if (const IpAddress literal = IpAddress::parse(proxy.host)) on_proxy_found({{literal, proxy.port}});
@@ -326,6 +328,7 @@ void Agent::tell(const Attempt& attempt, SocketState state, const Error& error) 
     failure.status = attempt.status();
     failure.detail = attempt.detail();
     failure.sent_login = attempt.sent_login();
+    failure.tried = attempt.tried();
     log_failure(order.asker, failure);
   }
 }

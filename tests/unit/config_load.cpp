@@ -342,10 +342,10 @@ TEST_CASE("load: a bad value is an error wherever it decides, except for entries
   CHECK(bad.problems[0].where == "$HTTPS_PROXY");
   CHECK(bad.problems[0].text().find("hunter2") == std::string::npos);
   CHECK(bad.problems[1].severity == Problem::Severity::warning);
-  CHECK_FALSE(load_environment({}, {"socks4://a", "", ""}).policy);
-  CHECK_FALSE(load_environment({}, {"a", "", "http://x.test"}).policy);
+  CHECK_FALSE(load_environment({}, {{"socks4://a"}, {}, ""}).policy);
+  CHECK_FALSE(load_environment({}, {{"a"}, {}, "http://x.test"}).policy);
   CHECK_FALSE(load_environment({{"PROXY_TRUSTED_ORIGINS", "10.0.0.0/40"}}).policy);
-  CHECK(load_environment({{"http_proxy", "bad host"}}, {"a", "", ""}).policy);  // not the one in effect
+  CHECK(load_environment({{"http_proxy", "bad host"}}, {{"a"}, {}, ""}).policy);  // not the one in effect
 }
 
 TEST_CASE("load: a password never shows, not even from a wrong place") {
