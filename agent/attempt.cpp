@@ -40,10 +40,7 @@ void Attempt::start(Caller* waiting) {
   if (order_.native) return found({order_.ask.target.address}, LookupError::none);  // the kernel has its own patience
   deadline_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(host_.loop(), handle); });
   uv_timer_start(
-      deadline_.get(),
-      [](uv_timer_t* handle) {
-        static_cast<Attempt*>(handle->data)->on_deadline();
-      },
+      deadline_.get(), [](uv_timer_t* handle) { static_cast<Attempt*>(handle->data)->on_deadline(); },
       static_cast<std::uint64_t>(order_.policy->connect_timeout.count()), 0);
   begin_search();
 }

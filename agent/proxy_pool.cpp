@@ -90,8 +90,7 @@ void ProxyPool::reached(const ProxyUrl& proxy, std::uint64_t began_ms) {
   entry->healthy = true;
   entry->on_trial = false;
   entry->failures = 0;
-  if (entry->shared)
-    LogLine(log_, Level::warning, "proxy_back").add("proxy", proxy.display()).add("was", entry->cause);
+  if (entry->shared) LogLine(log_, Level::warning, "proxy_back").add("proxy", proxy.display()).add("was", entry->cause);
 }
 
 void ProxyPool::let_go(const ProxyUrl& proxy) {

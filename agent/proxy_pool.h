@@ -2,7 +2,8 @@
 // probed: what programs want is all that is ever sent to a proxy.
 //
 //   healthy      tried in its place of the list
-//   backing off  after a failure: tried behind all healthy ones, so that no connect fails untried. For 1 s, and twice as
+//   backing off  after a failure: tried behind all healthy ones, so that no connect fails untried. For 1 s, and twice
+//   as
 //                long after each trial that fails, up to 60 s
 //   on trial     the back-off has passed: one connect at a time finds it in its place again, all others behind
 //
@@ -39,8 +40,8 @@ class ProxyPool {
   struct Health {
     std::string proxy;  // "http://proxy:3128"
     bool healthy = true;
-    unsigned failures = 0;  // without a success in between
-    std::string cause;      // of the last failure; stays after a recovery
+    unsigned failures = 0;            // without a success in between
+    std::string cause;                // of the last failure; stays after a recovery
     std::uint64_t next_trial_ms = 0;  // from now; 0: healthy, or at the next connect
     std::string lists;                // "http", "http, all"
   };

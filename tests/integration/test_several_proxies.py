@@ -10,7 +10,7 @@ from lab.absolute import AbsoluteProxy
 from lab.case import LabCase, main, program
 from lab.client import MODES, client
 from lab.dante import Dante
-from lab.machine import ADD, EPOLLET, EPOLLIN, EPOLLONESHOT, EPOLLOUT, Machine
+from lab.machine import ADD, EPOLLET, EPOLLIN, EPOLLONESHOT, EPOLLOUT, MOD, Machine, address
 from lab.origin import Origin, RawOrigin
 from lab.proc import wait_until
 from lab.programs import PROGRAMS
@@ -25,7 +25,8 @@ FAR = ("192.0.2.7", 22)
 LEVEL = EPOLLIN | EPOLLOUT
 DATA = 0xFEDCBA9876543210
 
-# Connects without a pause, in four ways, until standard input ends; a line for each that failed, and the count.
+# Connects without a pause, in four ways, until standard input ends; a line for each connect that failed, and the
+# counts of tunnels that led to the server.
 _STREAM = r"""
 import select, socket, sys, threading
 
@@ -56,12 +57,13 @@ def stream(how):
                 wait(one, how)
                 if error := one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     raise OSError(error, "SO_ERROR")
-            one.setblocking(True)
-            if one.recv(100) != b"220 lab\r\n":
-                raise OSError(0, "the banner did not come")
-            done[how] += 1
         except OSError as failure:
             print("failed", how, failure, flush=True)
+        one.setblocking(True)
+        try:  # a tunnel that stood when its proxy was killed has said nothing
+            done[how] += one.recv(100) == b"220 lab\r\n"
+        except OSError:
+            pass
         one.close()
 
 def tell():
@@ -140,9 +142,9 @@ class Unreachable(SeveralCase):
             result = self.assert_ran(self.towpath(program("go-static/goclient"), "dial", f"{NAME}:{self.origin.port}"))
             self.assertIn('read="220 lab\\r\\n"', result.out)
         with self.subTest(program="static"):
-            m = Machine(self, libc="static")
-            fd = m.open()
-            self.assertEqual(m.connect(fd, (FAR[0], self.origin.port)), "EACCES" if False else m.so_error(fd) or 0)
+            for how in ("blocking", "poll", "epoll-first"):
+                result = self.assert_ran(self.towpath(program("static/sockets"), "get", how, NAME, str(self.web.port), "/x"))
+                self.assertIn("path=/x\n", result.out)
         self.squid.wait_target(f"{NAME}:{self.origin.port}")
         self.assertFalse(self.dns.asked(NAME))
 
@@ -167,8 +169,9 @@ class Unreachable(SeveralCase):
         self.everybody(f"https://127.0.0.1:{front.port}", "certificate is not accepted",
                        more=f"tls:\n  caFile: {self.authority.file}\n")
 
-    def test_no_tls_at_all(self):
-        self.everybody(f"https://127.0.0.1:{self.scripted(kind='socks5').port}", "", more="")
+    def test_silence_in_place_of_tls(self):
+        self.everybody(f"https://127.0.0.1:{self.scripted(kind='socks5').port}", "no answer in time",
+                       more="connectTimeout: 3s")
 
 
 class Kinds(SeveralCase):
@@ -261,7 +264,7 @@ class Final(SeveralCase):
                 for line in failed:
                     self.assertIn(f"{urls[0]} (cannot connect to the proxy: Connection refused)", line)
                     self.assertIn(f"{urls[1]} (the proxy closed without a reply)", line)
-                    self.assertIn(f"via=socks5://127.0.0.1", line)
+                    self.assertIn("via=socks5://127.0.0.1", line)
                 self.assertEqual(len(self.lines(result, "proxy_unreachable")), 3)
                 self.assertNotIn("secret", result.err)
         result = self.assert_ran(self.towpath(program("go-static/goclient"), "dial", f"{NAME}:{self.origin.port}"), 1)
@@ -332,7 +335,7 @@ class Hidden(SeveralCase):
             m.ctl(self.epoll, ADD, fd, events, DATA)
             m.wait(self.epoll, 0)
             if events & EPOLLONESHOT:
-                m.ctl(self.epoll, 3, fd, events, DATA)
+                m.ctl(self.epoll, MOD, fd, events, DATA)
         self.assertEqual(m.connect(fd, FAR), "EINPROGRESS")
         if not before:
             self.assertEqual(m.ctl(self.epoll, ADD, fd, events, DATA), 0)
@@ -355,7 +358,7 @@ class Hidden(SeveralCase):
 
     def test_a_blocking_caller(self):
         fd = self.m.open()
-        call = self.m.begin("connect", fd, __import__("lab.machine").machine.address(FAR), 16)
+        call = self.m.begin("connect", fd, address(FAR), 16)
         self.at(self.first)
         self.gates[0].set()
         self.at(self.second)
@@ -366,12 +369,12 @@ class Hidden(SeveralCase):
 
     def test_a_bound_port_stays(self):
         fd, port = self.m.open(nonblocking=True), proc.free_port()
-        where = __import__("lab.machine").machine.address(("127.0.0.1", port))
+        where = address(("127.0.0.1", port))
         self.assertEqual(self.m.result("bind", fd, where, len(where)), 0)
         self.assertEqual(self.m.connect(fd, FAR), "EINPROGRESS")
         for each in self.gates:
             each.set()
-        self.assertEqual(self.m.poll(fd, 4), "OUT")
+        self.assertEqual(self.m.poll(fd, 1), "IN")
         self.assertEqual(self.m.read(fd), BANNER)
         self.assertEqual([one.connections[0].peer[1] for one in (self.first, self.second)], [port, port])
 
@@ -383,7 +386,6 @@ class Hidden(SeveralCase):
         self.gates[0].set()
         self.at(self.second)
         self.assertEqual(self.m.close(fd), 0)
-        self.assertTrue(self.second.connections[0].ended.wait(proc.scaled(10)) or True)
         self.gates[1].set()
         fd = self.m.open()
         self.assertEqual(self.m.connect(fd, FAR), 0)

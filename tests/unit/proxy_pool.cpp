@@ -33,8 +33,7 @@ class Lab {
   std::string order() {
     const ProxyPool::Plan plan = pool.plan(policy.http, now);
     std::string out;
-    for (const ProxyUrl* one : plan.order)
-      out += (out.empty() ? "" : " ") + one->host + (one == plan.trial ? "?" : "");
+    for (const ProxyUrl* one : plan.order) out += (out.empty() ? "" : " ") + one->host + (one == plan.trial ? "?" : "");
     return out;
   }
   void fails(std::size_t index, const char* cause = "refused") {
