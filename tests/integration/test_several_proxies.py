@@ -1,4 +1,4 @@
-# suite: quick
+# suite: full
 """Several proxies: the next one is used while those before it cannot be reached, and the program never hears of it."""
 
 import os
