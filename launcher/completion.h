@@ -1,0 +1,17 @@
+// Completion of towpath's command line, as a script for a shell. Made by walking the parser, so that it knows every
+// command and option that the parser knows. What is completed follows from a value's type name: FILE, the members of a
+// list, CMD (a command, and from there on that command's own completion); anything else is left to the reader.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace towpath {
+
+// `shell`: bash, zsh or fish.
+[[nodiscard]] std::string completion_script(const CLI::App& app, std::string_view shell);
+
+}  // namespace towpath
