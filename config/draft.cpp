@@ -27,6 +27,7 @@ void Draft::proxy(std::string_view text, std::string where, std::optional<ProxyU
   if (!parsed.warning.empty()) warning(where, parsed.warning);
   if (claimed.*claim) return;
   claimed.*claim = true;
+  (claim == &Claimed::http ? policy.said.http : claim == &Claimed::https ? policy.said.https : policy.said.all) = where;
   policy.*slot = std::move(parsed.url);
 }
 

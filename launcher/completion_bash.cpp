@@ -110,8 +110,9 @@ std::string bash_completion(const CompletedCommand& top, const std::vector<Compl
       for (const std::string& name : spellings(option)) patterns.push_back(command.name + ":" + name);
       out += "    " + joined_words(patterns, " | ") + ") " + completed(option.value) + " ;;\n";
     }
-    out += "    " + command.name + ":)\n      if [[ $current == -* ]]; then _towpath_words \"$options\" \"$current\"\n" +
-           "      else " + completed(command.positional) + "\n      fi\n      ;;\n";
+    out += "    " + command.name +
+           ":)\n      if [[ $current == -* ]]; then _towpath_words \"$options\" \"$current\"\n" + "      else " +
+           completed(command.positional) + "\n      fi\n      ;;\n";
   }
   return out + "  esac\n}\n\ncomplete -F _towpath towpath\n";
 }

@@ -115,8 +115,8 @@ std::string fish_completion(const CompletedCommand& top, const std::vector<Compl
   const std::string first = "test (count (commandline -opc)) -eq 1";
   for (const CompletedOption& option : top.options) out += option_line(first, option);
   for (const CompletedCommand& command : commands) {
-    out += "complete -c towpath -n '" + first + "' -a " + command.name + " -d " + quoted_for_fish(command.summary) +
-           "\n";
+    out +=
+        "complete -c towpath -n '" + first + "' -a " + command.name + " -d " + quoted_for_fish(command.summary) + "\n";
     for (const CompletedOption& option : command.options) out += option_line("__towpath_in " + command.name, option);
     out += positional_line(command);
   }

@@ -8,12 +8,12 @@ namespace towpath {
 
 struct CompletedValue {
   enum class Kind {
-    none,       // takes no value
-    unknown,    // takes one that nobody can guess: HOST:PORT, a URL
+    none,     // takes no value
+    unknown,  // takes one that nobody can guess: HOST:PORT, a URL
     file,
     directory,
-    words,      // one of `words`
-    program,    // a command line of its own
+    words,    // one of `words`
+    program,  // a command line of its own
   };
   Kind kind = Kind::none;
   std::vector<std::string> words;

@@ -59,18 +59,19 @@ std::string positional_lines(const CompletedValue& value) {
 
 std::string zsh_completion(const CompletedCommand& top, const std::vector<CompletedCommand>& commands) {
   std::string out = "#compdef towpath\n# zsh completion of towpath, made by: towpath completion zsh\n\n";
-  out += "_towpath() {\n  local -a commands\n  local command=$words[2]\n  commands=(\n";
+  out += "_towpath() {\n  local -a known  # `commands` is zsh's own\n  local command=$words[2]\n  known=(\n";
   for (const CompletedCommand& command : commands)
     out += "    '" + command.name + ":" + escaped(command.summary, "\\:") + "'\n";
   out += "  )\n  if (( CURRENT == 2 )); then\n";
   out += "    if [[ $PREFIX == -* ]]; then\n    _arguments" + argument_lines(top) + "\n    return\n    fi\n";
-  out += "    _describe -t commands 'towpath command' commands\n    return\n  fi\n";
+  out += "    _describe -t commands 'towpath command' known\n    return\n  fi\n";
   out += "  shift words\n  (( CURRENT-- ))\n  case $command in\n";
   for (const CompletedCommand& command : commands)
     out += "  " + command.name + ") _arguments -S :" + argument_lines(command) + positional_lines(command.positional) +
            " ;;\n";
   // Read by `source` or `eval`, or found in $fpath by compinit, which then calls what the file defines.
-  return out + "  esac\n}\n\nif [[ $funcstack[1] == _towpath ]]; then _towpath \"$@\"; else compdef _towpath towpath; fi\n";
+  return out +
+         "  esac\n}\n\nif [[ $funcstack[1] == _towpath ]]; then _towpath \"$@\"; else compdef _towpath towpath; fi\n";
 }
 
 }  // namespace towpath
