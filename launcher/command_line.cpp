@@ -61,7 +61,7 @@ constexpr const char* about = R"(Examples:
   towpath run -c values.yaml -- curl https://api.example/            # with the Helm values file as it is
   towpath run --http proxy.example:3128 -- ./server                  # or with options
 
-towpath help COMMAND says more about each. )";
+towpath help COMMAND says more about each.)";
 
 class Help : public CLI::Formatter {
  public:
@@ -96,7 +96,6 @@ void add_common(CLI::App& command, Common& options) {
 CommandLine::CommandLine() : app_("Makes unmodified programs use the operator's proxies.", "towpath") {
   app_.formatter(std::make_shared<Help>("COMMAND [OPTIONS] ..."));
   app_.footer(std::string(about) + "\n\n" + environment_text + run_status);
-  app_.get_formatter()->label("Subcommands", "Commands");
   app_.set_version_flag("--version", std::string("towpath ") + TOWPATH_VERSION);
   app_.require_subcommand(1);
   add_run();
@@ -110,6 +109,7 @@ CommandLine::CommandLine() : app_("Makes unmodified programs use the operator's 
 CLI::App* CommandLine::add(const std::string& name, const std::string& summary, const std::string& form,
                            const std::string& about_it) {
   CLI::App* command = app_.add_subcommand(name, summary);
+  command->group("Commands");
   command->formatter(std::make_shared<Help>(form));
   command->footer(about_it);
   return command;
