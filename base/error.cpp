@@ -53,25 +53,15 @@ std::string_view name_of(Stage stage) noexcept {
 
 std::string_view errno_name(int number) noexcept {
   switch (number) {
-#define NAME(x) \
-  case x: return #x;
-    NAME(EACCES)
-    NAME(EADDRNOTAVAIL)
-    NAME(EAFNOSUPPORT)
-    NAME(EAGAIN)
-    NAME(EALREADY)
-    NAME(EBADF)
-    NAME(ECONNABORTED)
-    NAME(ECONNREFUSED)
-    NAME(ECONNRESET)
-    NAME(EHOSTUNREACH)
-    NAME(EINPROGRESS)
-    NAME(EINTR)
-    NAME(EINVAL)
-    NAME(EIO) NAME(EISCONN) NAME(EMFILE) NAME(ENAMETOOLONG) NAME(ENETDOWN) NAME(ENETUNREACH) NAME(ENFILE) NAME(ENOBUFS)
-        NAME(ENOENT) NAME(ENOMEM) NAME(ENOTCONN) NAME(EOPNOTSUPP) NAME(EPERM) NAME(EPIPE) NAME(EPROTO) NAME(ETIMEDOUT)
+// clang-format off: it takes the last of these for the head of what follows.
+#define NAME(x) case x: return #x;
+    NAME(EACCES) NAME(EADDRNOTAVAIL) NAME(EAFNOSUPPORT) NAME(EAGAIN) NAME(EALREADY) NAME(EBADF) NAME(ECONNABORTED)
+    NAME(ECONNREFUSED) NAME(ECONNRESET) NAME(EHOSTUNREACH) NAME(EINPROGRESS) NAME(EINTR) NAME(EINVAL) NAME(EIO)
+    NAME(EISCONN) NAME(EMFILE) NAME(ENAMETOOLONG) NAME(ENETDOWN) NAME(ENETUNREACH) NAME(ENFILE) NAME(ENOBUFS)
+    NAME(ENOENT) NAME(ENOMEM) NAME(ENOTCONN) NAME(EOPNOTSUPP) NAME(EPERM) NAME(EPIPE) NAME(EPROTO) NAME(ETIMEDOUT)
 #undef NAME
-            default : return "errno";  // not one of ours: the caller prints the number beside it
+    // clang-format on
+    default: return "errno";  // not one of ours: the caller prints the number beside it
   }
 }
 

@@ -122,6 +122,7 @@ void ExemptRules::add(std::string_view list, std::string_view where, Problem::Se
       problems.push_back(
           {Problem::Severity::warning, std::string(where),
            quoted(entry) + " is only ever compared with names: write a range of addresses like 10.0.0.0/8"});
+    rule.where = where;
     rules_.push_back(std::move(rule));
   }
 }
@@ -146,6 +147,12 @@ ExemptRules::Coverage ExemptRules::coverage(std::string_view name, const IpAddre
     out = Coverage::some_ports;
   }
   return out;
+}
+
+std::string_view ExemptRules::where(std::string_view text) const noexcept {
+  for (const Rule& rule : rules_)
+    if (rule.text == text) return rule.where;
+  return {};
 }
 
 std::vector<std::string> ExemptRules::entries() const {

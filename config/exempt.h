@@ -38,6 +38,8 @@ class ExemptRules {
   [[nodiscard]] bool empty() const noexcept { return rules_.empty(); }
   // The usable entries as they were written.
   [[nodiscard]] std::vector<std::string> entries() const;
+  // Where the entry of that text was given: "values.yaml:5:13: coderd.proxy.exempt"; "" when there is none.
+  [[nodiscard]] std::string_view where(std::string_view text) const noexcept;
 
  private:
   struct Rule {
@@ -45,7 +47,7 @@ class ExemptRules {
     std::uint16_t port = 0;  // 0: any
     Prefix range;
     std::string name;
-    std::string text;
+    std::string text, where;
 
     [[nodiscard]] bool covers(std::string_view host, const IpAddress& address) const noexcept;
   };

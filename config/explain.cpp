@@ -29,14 +29,26 @@ std::string json_text(std::string_view text) {
   return out + "\"";
 }
 
-std::string explain_text(const Decision& decision, const Destination& destination) {
+std::string_view source_of(const Policy& policy, const Decision& decision) noexcept {
+  const std::string_view rule = decision.rule;
+  constexpr std::string_view exempt = "exempt ";
+  if (rule.starts_with(exempt)) return policy.exempt.where(rule.substr(exempt.size()));
+  if (rule.ends_with(" uses proxy.http")) return policy.said.http;
+  if (rule.ends_with(" uses proxy.https")) return policy.said.https;
+  if (rule.ends_with(" uses all_proxy")) return policy.said.all;
+  return {};
+}
+
+std::string explain_text(const Decision& decision, const Destination& destination, std::string_view source) {
   std::string out = destination_text(destination) + ": " + std::string(name_of(decision.kind));
   for (const ProxyUrl& proxy : decision.proxies)
     out += (&proxy == decision.proxies.data() ? " through " : ", then ") + proxy.display();
-  return out + " (" + decision.rule + ")";
+  out += " (" + decision.rule;
+  if (!source.empty()) out += ", from " + std::string(source);
+  return out + ")";
 }
 
-std::string explain_json(const Decision& decision, const Destination& destination) {
+std::string explain_json(const Decision& decision, const Destination& destination, std::string_view source) {
   std::string out = "{\"destination\":" + json_text(destination_text(destination)) +
                     ",\"route\":" + json_text(name_of(decision.kind));
   if (!decision.proxies.empty()) out += ",\"via\":" + json_text(decision.proxies[0].display());
@@ -46,7 +58,9 @@ std::string explain_json(const Decision& decision, const Destination& destinatio
       then += (then.empty() ? "" : ",") + json_text(proxy.display());
     out += ",\"then\":[" + then + "]";
   }
-  return out + ",\"rule\":" + json_text(decision.rule) + "}";
+  out += ",\"rule\":" + json_text(decision.rule);
+  if (!source.empty()) out += ",\"source\":" + json_text(source);
+  return out + "}";
 }
 
 }  // namespace towpath

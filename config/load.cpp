@@ -33,7 +33,7 @@ void read_overrides(const Overrides& overrides, Draft& draft) {
 }
 
 void read_file(const Sources& sources, Draft& draft) {
-  std::string file = sources.file, where = file;
+  std::string file = sources.file, where = "-c";
   if (file.empty()) {
     const auto found = sources.environment.find("TOWPATH_CONFIG");
     if (found == sources.environment.end() || found->second.empty()) return;

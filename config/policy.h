@@ -81,6 +81,9 @@ struct Policy {
   TlsSettings tls;
   ReverseSettings reverse;
   std::string source;  // "values.yaml", "environment", "command line, values.yaml", ...
+  struct {
+    std::string http, https, all;  // "values.yaml:3:11: coderd.proxy.http", "$http_proxy", "--http"
+  } said;                          // where each proxy was given
 
   [[nodiscard]] bool any_proxy() const noexcept { return !http.empty() || !https.empty() || !all.empty(); }
   [[nodiscard]] std::array<const ProxyList*, 3> proxy_lists() const noexcept { return {&http, &https, &all}; }

@@ -46,5 +46,7 @@ int agent_command(const Common& options, const std::string& standalone);
 
 // Loads and prints every problem to standard error. A null policy: at least one of them is an error.
 [[nodiscard]] Loaded load_and_report(const Common& options);
+// One line on standard error, with the remedy, when neither proxies nor a reverse proxy are configured.
+void warn_of_nothing(const Policy& policy);
 
 }  // namespace towpath

@@ -28,14 +28,18 @@ InboundExplanation explain_http(const ReverseSettings& settings, const Endpoint&
                                 std::string_view bytes) {
   switch (looks_like_client_hello(as_bytes(bytes))) {
     case 1: return say(Action::passthrough, peer, "TLS: what is inside can be neither read nor removed");
-    case 0: return say(Action::close, peer, "nothing that could be a request within headerTimeout");
+    case 0:
+      return say(Action::close, peer,
+                 "the input ends before it is a request: such a connection is closed after headerTimeout");
     default: break;
   }
   HttpScanner scanner(HttpKind::request);
   const std::string_view text = bytes.substr(0, scanner.feed(bytes));
   if (scanner.flaw() != HttpFlaw::none)
     return say(Action::refuse, peer, "no strict HTTP/1: " + std::string(text_of(scanner.flaw())));
-  if (!scanner.complete()) return say(Action::close, peer, "no whole request head within headerTimeout");
+  if (!scanner.complete())
+    return say(Action::close, peer,
+               "the input ends before the head is complete: such a connection is closed after headerTimeout");
   HttpHead head;
   HttpFlaw flaw = head.parse(HttpKind::request, text);
   if (flaw == HttpFlaw::none) flaw = framing_of(head).flaw;
@@ -55,7 +59,10 @@ InboundExplanation explain_http(const ReverseSettings& settings, const Endpoint&
 
 InboundExplanation explain_inbound(const ReverseSettings& settings, const InboundRule& rule, const Endpoint& peer,
                                    std::string_view bytes) {
-  if (!rule.managed()) return say(Action::accept, peer, "this port is not managed: accept is untouched");
+  if (!rule.managed())
+    return say(Action::accept, peer,
+               inbound_on(settings) ? "this port is not in reverseProxy.ports, or raw there: accept is untouched"
+                                    : "no reverseProxy is configured: accept is untouched");
   const auto ranges = trusted_ranges(settings);
   bool trusted = trusts(ranges, peer.address);
   Endpoint logical = peer;
@@ -66,8 +73,10 @@ InboundExplanation explain_inbound(const ReverseSettings& settings, const Inboun
     switch (header.state) {
       case ProxyHeader::State::incomplete:
         if (required || sniff_proxy_header(as_bytes(bytes)) != Sniff::need_more)
-          return say(Action::close, peer, "no whole PROXY header within headerTimeout");
-        reason = "no PROXY header within headerTimeout: it is the peer";
+          return say(
+              Action::close, peer,
+              "the input ends before the PROXY header is complete: such a connection is closed after headerTimeout");
+        reason = "the input has no PROXY header, which is optional here: it is the peer";
         break;
       case ProxyHeader::State::absent:
         if (required) return say(Action::close, peer, "no PROXY header");

@@ -9,6 +9,7 @@
 
 #include "config/decide.h"
 #include "config/explain.h"
+#include "config/inbound.h"
 #include "launcher/explain_inbound.h"
 
 namespace towpath {
@@ -42,9 +43,18 @@ Loaded load_and_report(const Common& options) {
   return loaded;
 }
 
+void warn_of_nothing(const Policy& policy) {
+  if (policy.any_proxy() || inbound_on(policy.reverse)) return;
+  print(
+      stderr,
+      "towpath: warning: neither a proxy nor a reverse proxy is configured, every connection goes direct: give -c FILE "
+      "or --http, or set TOWPATH_CONFIG or http_proxy\n");
+}
+
 int check_command(const Common& options) {
   const Loaded loaded = load_and_report(options);
   if (!loaded.policy) return 1;
+  warn_of_nothing(*loaded.policy);
   print(stdout, describe(*loaded.policy));
   return 0;
 }
@@ -58,6 +68,7 @@ int explain_command(const ExplainOptions& options) {
     print(stderr, "towpath: explain: \"" + options.destination + "\" " + wrong + "\n");
     return exit_towpath_failed;
   }
+  warn_of_nothing(*loaded.policy);
   destination.name = host;
   if (!options.address.empty()) {
     destination.address = IpAddress::parse(options.address);
@@ -67,7 +78,10 @@ int explain_command(const ExplainOptions& options) {
     }
   }
   const Decision decision = decide(*loaded.policy, destination);
-  print(stdout, (options.json ? explain_json(decision, destination) : explain_text(decision, destination)) + "\n");
+  const std::string_view source = source_of(*loaded.policy, decision);
+  print(stdout,
+        (options.json ? explain_json(decision, destination, source) : explain_text(decision, destination, source)) +
+            "\n");
   return 0;
 }
 

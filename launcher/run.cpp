@@ -162,6 +162,7 @@ int agent_command(const Common& options, const std::string& standalone) {
     if (!log_file) log.follow_askers();
     return serve_standalone(loaded.policy, standalone, log);
   }
+  warn_of_nothing(*loaded.policy);
   auto kept = Kept::create(*loaded.policy, why);
   if (!kept) return complain(exit_towpath_failed, why);
   const std::string library = find_library(why);

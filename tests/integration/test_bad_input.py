@@ -172,13 +172,14 @@ class Explain(RunCase):
     def test_text_and_json(self):
         self.proxy_values("http://user:secret@proxy.example:3128", exempt="*.corp,10.0.0.0/8")
         self.assertEqual(json.loads(self.explain("--json", "a.corp:443")),
-                         {"destination": "a.corp:443", "route": "direct", "rule": "exempt *.corp"})
+                         {"destination": "a.corp:443", "route": "direct", "rule": "exempt *.corp",
+                          "source": f"{self.config}:5:13: coderd.proxy.exempt"})
         tunnel = json.loads(self.explain("--json", "b.example:443"))
         self.assertEqual((tunnel["destination"], tunnel["route"], tunnel["via"]),
                          ("b.example:443", "tunnel", "http://proxy.example:3128"))
         self.assertNotIn("secret", str(tunnel))
         self.assertRegex(self.explain("b.example:443"), "^b.example:443: tunnel through http://proxy.example:3128 .*\n$")
-        self.assertRegex(self.explain("a.corp:443"), r"^a.corp:443: direct \(exempt \*.corp\)\n$")
+        self.assertRegex(self.explain("a.corp:443"), r"^a.corp:443: direct \(exempt \*.corp, from \S+: coderd.proxy.exempt\)\n$")
         self.assertEqual(json.loads(self.explain("--json", "--address", "10.1.2.3", "x.example:22"))["route"], "direct")
         self.assertEqual(json.loads(self.explain("--json", "[::1]:22"))["route"], "direct")
         self.assertEqual(json.loads(self.explain("--json", "[2001:db8::1]:22"))["route"], "tunnel")

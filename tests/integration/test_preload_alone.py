@@ -310,7 +310,7 @@ class FailsClosed(AloneCase):
         self.values("coderd:\n  proxy:\n    htpp: x\n")
         result = self.preload(*client("blocking", "192.0.2.1", 7))
         self.fails_closed(result, line="values.yaml:3:5: ")
-        self.assertIn("towpath: no agent can be started, so no connection is made: it ended without listening", result.err)
+        self.assertIn("towpath: no agent can be started, so no connection is made: it ended at once", result.err)
         for mode in ("epoll", "poll"):
             self.fails_closed(self.preload(*client(mode, "192.0.2.1", 7)))
         lookup = self.python("import socket\ntry: socket.getaddrinfo(NAME, 7)\nexcept socket.gaierror as e: print(e.errno)")

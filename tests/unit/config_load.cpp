@@ -286,7 +286,7 @@ TEST_CASE("load: a proxy that leaves port 80 out is said, and nothing that is in
 
 TEST_CASE("load: an unreadable file is an error, also when the environment names it") {
   CHECK(load({"/nonexistent.yaml", {}, {}}).problems.at(0).text() ==
-        "/nonexistent.yaml: cannot read /nonexistent.yaml: No such file or directory");
+        "-c: cannot read /nonexistent.yaml: No such file or directory");
   const Loaded named = load_environment({{"TOWPATH_CONFIG", "/nonexistent.yaml"}});
   CHECK(named.problems.at(0).where == "$TOWPATH_CONFIG");
   CHECK_FALSE(named.policy);
