@@ -19,6 +19,18 @@ void add_common(CLI::App& command, Common& options) {
   command.add_option("--exempt", options.overrides.exempt, "comma list of hosts that are reached directly");
 }
 
+void add_reports(CLI::App& command, LogOptions& logging, std::string& metrics) {
+  command.add_option("--log-level", logging.level, "error, warning (default), info, debug; also $TOWPATH_LOG")
+      ->type_name("LEVEL");
+  command
+      .add_option("--log-file", logging.file, "append to this file (default: standard error); also $TOWPATH_LOG_FILE")
+      ->type_name("FILE");
+  command.add_option("--log-format", logging.format, "text (default) or json; also $TOWPATH_LOG_FORMAT")
+      ->type_name("FORMAT");
+  command.add_option("--metrics", metrics, "serve Prometheus metrics on ADDRESS:PORT; also $TOWPATH_METRICS")
+      ->type_name("[ADDRESS:]PORT");
+}
+
 // `towpath run [options] [--] CMD [ARG...]`: takes CMD and what follows out of the command line. They are none of our
 // business, and CLI11 would read "[a,b]" as a list of two.
 std::vector<std::string> take_command(const CLI::App& run, int& argc, char** argv) {
@@ -55,6 +67,7 @@ int main(int argc, char** argv) {
   run_app->add_option("--mode", run.mode, "how calls are intercepted: auto (default), preload, seccomp")
       ->check(CLI::IsMember({"auto", "preload", "seccomp"}))
       ->type_name("MODE");
+  add_reports(*run_app, run.logging, run.metrics);
   run_app->add_option("command", run.command, "the program and its arguments, which are never read as ours");
   const auto words = take_command(*run_app, argc, argv);
 
@@ -76,16 +89,24 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 65535))
       ->type_name("PORT");
 
-  Common agent;
+  AgentOptions agent;
   auto* agent_app = app.add_subcommand("agent", "the agent alone; prints the environment that leads programs to it");
-  add_common(*agent_app, agent);
-  std::string standalone;
-  agent_app->add_option("--standalone", standalone)->group("");  // what libtowpath.so uses: not for people
+  add_common(*agent_app, agent.common);
+  add_reports(*agent_app, agent.logging, agent.metrics);
+  agent_app->add_option("--standalone", agent.standalone)->group("");  // what libtowpath.so uses: not for people
+
+  StatusOptions status;
+  auto* status_app = app.add_subcommand("status", "what the agents of this machine are doing");
+  status_app->add_flag("--json", status.json, "one JSON object");
+  status_app->add_option("--pid", status.pid, "only the agent with this process, or that serves it")
+      ->check(CLI::PositiveNumber)
+      ->type_name("PID");
 
   if (argc > 1 && argv[1][0] != '-') {
     const std::string word = argv[1];
     if (app.get_subcommands([&](const CLI::App* one) { return one->get_name() == word; }).empty()) {
-      std::fprintf(stderr, "towpath: unknown command \"%s\": it is one of run, check, explain, agent\n", argv[1]);
+      std::fprintf(stderr, "towpath: unknown command \"%s\": it is one of run, check, explain, agent, status\n",
+                   argv[1]);
       return exit_towpath_failed;
     }
   }
@@ -97,7 +118,8 @@ int main(int argc, char** argv) {
     if (*explain_app && explain.inbound == (destination->count() != 0))
       throw CLI::RequiredError("HOST:PORT or --inbound (not both)");
     if (*explain_app) return explain.inbound ? explain_inbound_command(explain) : explain_command(explain);
-    return agent_command(agent, standalone);
+    if (*status_app) return status_command(status);
+    return agent_command(agent);
   } catch (const CLI::ParseError& problem) {
     const int status = app.exit(problem);
     return status == 0 ? 0 : exit_towpath_failed;
