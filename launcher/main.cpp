@@ -95,10 +95,10 @@ int main(int argc, char** argv) {
   add_reports(*agent_app, agent.logging, agent.metrics);
   agent_app->add_option("--standalone", agent.standalone)->group("");  // what libtowpath.so uses: not for people
 
-  StatusOptions status;
+  StatusOptions report;
   auto* status_app = app.add_subcommand("status", "what the agents of this machine are doing");
-  status_app->add_flag("--json", status.json, "one JSON object");
-  status_app->add_option("--pid", status.pid, "only the agent with this process, or that serves it")
+  status_app->add_flag("--json", report.json, "one JSON object");
+  status_app->add_option("--pid", report.pid, "only the agent with this process, or that serves it")
       ->check(CLI::PositiveNumber)
       ->type_name("PID");
 
@@ -118,7 +118,7 @@ int main(int argc, char** argv) {
     if (*explain_app && explain.inbound == (destination->count() != 0))
       throw CLI::RequiredError("HOST:PORT or --inbound (not both)");
     if (*explain_app) return explain.inbound ? explain_inbound_command(explain) : explain_command(explain);
-    if (*status_app) return status_command(status);
+    if (*status_app) return status_command(report);
     return agent_command(agent);
   } catch (const CLI::ParseError& problem) {
     const int status = app.exit(problem);
