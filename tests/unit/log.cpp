@@ -110,8 +110,7 @@ TEST_CASE("log: the limit is for errors and warnings, per kind, and not at level
     CHECK(calls == (limited ? 1 : 0));
     CHECK(log.suppressed() == (limited ? 50 - LogLimit::burst : 0));
     log.tell_suppressed(true);
-    if (limited)
-      CHECK(sink.lines().back().find("event=e target=a:1 cause=denied suppressed=30") != std::string::npos);
+    if (limited) CHECK(sink.lines().back().find("event=e target=a:1 cause=denied suppressed=30") != std::string::npos);
     return sink.lines().size();
   };
   CHECK(count(Level::warning, Level::error) == LogLimit::burst + 1);
