@@ -207,7 +207,7 @@ Ruling Agent::judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const
   order.asker = asker;
   const std::string target = target_text(order.name, ask.target);
   if (synthetic && order.name.empty()) return refuse(asker, target, nullptr, {Err::no_such_synthetic, Stage::lookup});
-  const Decision decision =
+  Decision decision =
       decide(*policy_, {order.name, synthetic ? IpAddress{} : ask.target.address, ask.target.port}, proxy_endpoints_);
   if (decision.kind == RouteKind::refused)
     return refuse(asker, target, nullptr, {Err::bad_configuration, Stage::config}, decision.rule);
@@ -220,7 +220,7 @@ Ruling Agent::judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const
   if (attempts_.size() >= most_attempts || !page_.begin(ask.cookie, ask.target))
     return refuse(asker, target, order.proxy, {Err::agent_busy, Stage::ask}, decision.rule);
   ++(order.proxy != nullptr ? stats_.tunnel : stats_.direct);
-  order.rule = decision.rule;
+  order.rule = std::move(decision.rule);
   order.socket = std::move(socket);
   return {Ruling::Kind::attempt, 0, {}, &begin(ask, std::move(order))};
 }

@@ -5,13 +5,14 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import urllib.parse
 import urllib.request
 
 from lab import netns, proc, tree
-from lab.case import LabCase, TOWPATH, main, program
+from lab.case import LabCase, PRELOAD, TOWPATH, main, program
 from lab.origin import Origin, RawOrigin
 from lab.proc import scaled, wait_until
 from lab.squid import Squid
@@ -205,6 +206,47 @@ class Load(StatusCase):
         lines = [json.loads(line) for line in open(self.log)]
         told = [line for line in lines if line["event"] == "connect_failed"]
         self.assertEqual(sum("reason" in line for line in told) + sum(line.get("suppressed", 0) for line in told), 60)
+
+
+    def test_a_refusal_that_led_to_plain_http_is_counted_as_one(self):
+        """Squid's shipped rules refuse CONNECT to port 80: the connection goes on without a tunnel."""
+        origin = self.use(Origin("127.0.0.80", 80))
+        pipe, _ = self.fifo()
+        run = self.begin("/bin/sh", "-c", f"curl -s http://{NAME}/a; curl -s http://{NAME}/b; echo; echo loaded; exec cat {pipe}")
+        run.wait_line("^loaded")
+        self.assertEqual(origin.paths(), ["/a", "/b"])
+        self.assertEqual(self.counts(), (0, 0))
+        of, = self.status()["proxies"]
+        wait_until(lambda: self.squid_counts() == (0, of["fallbacks"]), "the refusals in squid's log")
+        self.assertEqual((of["plain_http"], of["fallbacks"]), (2, 1))
+        self.assertEqual(self.status()["tunnels_open"], 0)
+
+    def test_an_agent_of_the_library_alone(self):
+        pipe, _ = self.fifo()
+        env = {"LD_PRELOAD": PRELOAD, "TOWPATH_CONFIG": self.config, "TOWPATH_METRICS": self.metrics_port,
+               "TOWPATH_LOG_FORMAT": "json", "TOWPATH_LOG_FILE": self.log, "TOWPATH_LOG": "debug"}
+        held = self.spawn("held", PYTHON, "-c", HOLD, "2", NAME, "443", pipe, env=env)
+        held.wait_line("^held")
+        self.assertEqual(self.counts(), (2, 0))
+        status = self.status("--pid", str(held.pid))
+        self.assertEqual((status["mode"], status["tunnels_open"]), ("standalone", 2))
+        self.assertEqual([json.loads(line)["result"] for line in open(self.log)], ["ok", "ok"])
+        self.assertEqual(self.tool("status", "--pid", str(os.getpid())).code, 1)
+
+
+class EmptyRoot(StatusCase):
+    def test_status_needs_proc_only(self):
+        pipe, _ = self.fifo()
+        self.begin("/bin/cat", pipe)
+        root = os.path.join(self.directory, "root")
+        os.makedirs(os.path.join(root, "proc"))
+        shutil.copy(TOWPATH, root)
+        without = self.bare("chroot", root, "/towpath", "status")
+        self.assertEqual((without.code, without.out), (125, ""))
+        self.assertIn("/proc/net/unix, which is not here", without.err)
+        inside = f"mount -t proc proc {root}/proc && exec chroot {root} /towpath status"
+        found = self.assert_ran(self.bare("unshare", "-m", "sh", "-c", inside))
+        self.assertIn(f"agent {self.agent}  towpath ", found.out)
 
 
 class Permission(StatusCase):
