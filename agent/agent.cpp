@@ -20,15 +20,6 @@ namespace {
 constexpr std::size_t most_conversations = 16384;
 constexpr std::size_t most_attempts = 32768;
 
-std::string text(const Endpoint& endpoint) {
-  char buffer[Endpoint::text_size];
-  return std::string(endpoint.format(buffer));
-}
-
-std::string target_text(const std::string& name, const Endpoint& endpoint) {
-  return name.empty() ? text(endpoint) : name + ":" + std::to_string(endpoint.port);
-}
-
 std::uint64_t cookie_of(int fd) noexcept {
   std::uint64_t cookie = 0;
   socklen_t size = sizeof cookie;
@@ -87,6 +78,7 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
       desk_(inbound_),
       proxies_(log_),
       plain_(*this, log_),
+      metrics_(loop, sockets_, kept.metrics.get(), [this] { return metrics_text(); }),
       supervisor_({loop, sockets_, page_, names_, datagrams_, log_, *this, inbound_},
                   Shelf(kept.listeners_in.get(), kept.listeners_out.get()), kept.token) {
   const auto any = names_.synthetic_prefix_v6();
@@ -113,10 +105,12 @@ bool Agent::open(std::string& why) {
   uv_check_start(sweeper_.get(), [](uv_check_t* handle) { static_cast<Agent*>(handle->data)->sweep(); });
   uv_unref(reinterpret_cast<uv_handle_t*>(sweeper_.get()));
   supervisor_.adopt_kept();
+  watch_log();
   return true;
 }
 
 Agent::~Agent() {
+  log_.on_suppressed({});
   // Attempts fail and conversations end while everything they use is still there.
   for (auto& [cookie, attempt] : std::exchange(attempts_, {})) attempt->cancel();
   for (auto& [key, talk] : std::exchange(conversations_, {})) talk->end();
@@ -134,6 +128,7 @@ void Agent::sweep() {
   plain_.sweep();
   supervisor_.sweep_ended();
   inbound_.sweep();
+  metrics_.sweep();
 }
 
 void Agent::accept() {
@@ -165,6 +160,7 @@ Attempt* Agent::find(std::uint64_t cookie) {
 }
 
 void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) {
+  if (ask.kind == wire::Ask::status) return on_status(talk, ask.status);  // a visitor, not of the tree
   if (askers_.size() >= most_conversations) (void)any_asker_alive();
   askers_.insert(talk.asker().pid);
   switch (ask.kind) {
@@ -192,6 +188,7 @@ void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<Uni
     case wire::Ask::claim: return desk_.on_ask(talk, ask, std::move(descriptors));
     case wire::Ask::dialled:
     case wire::Ask::took:
+    case wire::Ask::status:
     case wire::Ask::detach: return talk.end();
   }
 }
@@ -199,16 +196,8 @@ void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<Uni
 bool Agent::may_ask(const Asker& asker, const wire::Message& ask) const {
   if (wire::same(ask.token, kept_.token)) return true;
   // Processes of our own user could trace us as well: those that come without a token are told it.
+  if (ask.kind == wire::Ask::status) return asker.uid == geteuid() || asker.uid == 0;
   return kept_.standalone && ask.kind == wire::Ask::hello && asker.uid == geteuid();
-}
-
-Ruling Agent::refuse(const Asker& asker, const std::string& target, const ProxyUrl* proxy, const Error& error) {
-  Failure failure;
-  failure.error = error;
-  failure.proxy = proxy;
-  failure.target = target;
-  log_failure(asker, failure);
-  return {Ruling::Kind::refused, errno_of(error), {}, nullptr};
 }
 
 Ruling Agent::judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const Asker& asker) {
@@ -220,23 +209,21 @@ Ruling Agent::judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const
   order.asker = asker;
   const std::string target = target_text(order.name, ask.target);
   if (synthetic && order.name.empty()) return refuse(asker, target, nullptr, {Err::no_such_synthetic, Stage::lookup});
-  const Decision decision =
+  Decision decision =
       decide(*policy_, {order.name, synthetic ? IpAddress{} : ask.target.address, ask.target.port}, proxy_endpoints_);
-  LogLine(log_, Level::debug, "connect")
-      .about(asker.pid)
-      .add("target", target)
-      .add("route", decision.kind == RouteKind::tunnel ? decision.proxies[0].display() : "direct")
-      .add("rule", decision.rule);
   if (decision.kind == RouteKind::refused)
-    return refuse(asker, target, nullptr, {Err::bad_configuration, Stage::config});
+    return refuse(asker, target, nullptr, {Err::bad_configuration, Stage::config}, decision.rule);
   if (decision.kind == RouteKind::direct && !synthetic) {
+    tell_direct(asker, target, decision.rule);
     page_.forget(ask.cookie);  // it was a tunnel, or was to be one
     return {Ruling::Kind::direct, 0, {}, nullptr};
   }
   order.proxies = decision.proxies;
   order.proxy = decision.proxies.empty() ? nullptr : &decision.proxies[0];
   if (attempts_.size() >= most_attempts || !page_.begin(ask.cookie, ask.target))
-    return refuse(asker, target, order.proxy, {Err::agent_busy, Stage::ask});
+    return refuse(asker, target, order.proxy, {Err::agent_busy, Stage::ask}, decision.rule);
+  ++(order.proxy != nullptr ? stats_.tunnel : stats_.direct);
+  order.rule = std::move(decision.rule);
   order.socket = std::move(socket);
   return {Ruling::Kind::attempt, 0, {}, &begin(ask, std::move(order))};
 }
@@ -306,42 +293,6 @@ void Agent::on_verdict(Attempt& attempt, SocketState state, const Error& error) 
     attempts_.erase(at);
   }
   tell_watchers(cookie);
-}
-
-void Agent::tell(const Attempt& attempt, SocketState state, const Error& error) {
-  const Attempt::Order& order = attempt.order();
-  page_.finish(order.ask.cookie, state, errno_of(error));
-  const std::string target = target_text(order.name, order.ask.target);
-  if (state == SocketState::open) {
-    LogLine(log_, Level::debug, "connected")
-        .about(order.asker.pid)
-        .add("target", target)
-        .add("via", order.proxy != nullptr ? order.proxy->display() : "direct")
-        .add("address", text(attempt.dialled()))
-        .add("ms", static_cast<std::int64_t>(uv_now(loop_) - attempt.started_ms()));
-  } else if (error.code != Err::cancelled) {
-    Failure failure;
-    failure.error = error;
-    failure.proxy = order.proxy;
-    failure.target = target;
-    failure.port = order.ask.target.port;
-    failure.status = attempt.status();
-    failure.detail = attempt.detail();
-    failure.sent_login = attempt.sent_login();
-    failure.tried = attempt.tried();
-    log_failure(order.asker, failure);
-  }
-}
-
-void Agent::log_failure(const Asker& asker, const Failure& failure) {
-  if (!log_.wants(Level::error)) return;
-  const FailureText words = explain_failure(failure);
-  LogLine line(log_, Level::error, "connect_failed");
-  line.add("program", asker.program()).about(asker.pid).add("target", failure.target);
-  line.add("via", failure.proxy != nullptr ? failure.proxy->display() : "direct");
-  line.add("errno", errno_name(errno_of(failure.error))).add("cause", name_of(failure.error.code));
-  line.add("reason", words.reason);
-  if (!words.hint.empty()) line.add("hint", words.hint);
 }
 
 void Agent::on_epoll(Conversation& talk, const wire::EpollAsk& ask, std::vector<UniqueFd> descriptors) {

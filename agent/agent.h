@@ -16,12 +16,14 @@
 #include "agent/inbound_desk.h"
 #include "agent/kept.h"
 #include "agent/log.h"
+#include "agent/metrics_door.h"
 #include "agent/names.h"
 #include "agent/page_writer.h"
 #include "agent/plain_relays.h"
 #include "agent/proxy_pool.h"
 #include "agent/relay.h"
 #include "agent/ruling.h"
+#include "agent/stats.h"
 #include "agent/supervisor/supervisor.h"
 
 namespace towpath {
@@ -35,6 +37,8 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
 
   // Has any process that ever asked not ended yet, any that inherited a relayed tunnel, or any supervised tree?
   [[nodiscard]] bool any_asker_alive();
+  // For `status`: the program that this agent was started with, when there is one.
+  void set_program(pid_t pid) noexcept { program_ = pid; }
 
  private:
   Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, const Log& log, PageWriter page,
@@ -86,11 +90,20 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   void on_query(Conversation& talk, std::span<const std::byte> query);
   void on_supervise(Conversation& talk, std::uint32_t flavour, std::vector<UniqueFd> descriptors);
   Ruling lead_to_dns(const wire::ConnectAsk& ask, int fd);
-  Ruling refuse(const Asker& asker, const std::string& target, const ProxyUrl* proxy, const Error& error);
+  void on_status(Conversation& talk, const wire::StatusAsk& ask);
   Attempt& begin(const wire::ConnectAsk& ask, Attempt::Order order);
-  void tell(const Attempt& attempt, SocketState state, const Error& error);
   void tell_watchers(std::uint64_t cookie);
+  // agent_report.cpp: counters, the log, `status`
+  Ruling refuse(const Asker& asker, const std::string& target, const ProxyUrl* proxy, const Error& error,
+                const std::string& rule = {});
+  void tell(const Attempt& attempt, SocketState state, const Error& error);
+  void tell_direct(const Asker& asker, const std::string& target, const std::string& rule);
+  void log_connect(const Attempt& attempt, const Error& error);
   void log_failure(const Asker& asker, const Failure& failure);
+  void add_times(LogLine& line, const Attempt& attempt) const;
+  void watch_log();
+  [[nodiscard]] std::string status_text(wire::StatusFormat format);
+  [[nodiscard]] std::string metrics_text();
   struct Watcher {
     Conversation* talk;
     std::vector<std::uint64_t> cookies;
@@ -129,6 +142,12 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   std::unordered_map<Relay*, std::unique_ptr<Relay>> relays_;
   std::vector<std::unique_ptr<Relay>> ended_relays_;
   PlainRelays plain_;
+  Stats stats_;
+  pid_t program_ = 0;
+  UvTimer log_watch_;
+  std::size_t tunnels_open_ = 0;  // as of `tunnels_counted_ms_`
+  std::uint64_t tunnels_counted_ms_ = 0;
+  MetricsDoor metrics_;
   Supervisor supervisor_;
 };
 

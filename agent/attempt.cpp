@@ -33,7 +33,7 @@ bool is_established(int fd) noexcept {
 }  // namespace
 
 Attempt::Attempt(AttemptHost& host, Order order)
-    : host_(host), order_(std::move(order)), registrations_(host.death_bell()), started_ms_(uv_now(host.loop())) {}
+    : host_(host), order_(std::move(order)), registrations_(host.death_bell()), times_{uv_now(host.loop())} {}
 
 void Attempt::start(Caller* waiting) {
   waiting_ = waiting;
@@ -46,6 +46,7 @@ void Attempt::start(Caller* waiting) {
 }
 
 void Attempt::connected() {
+  times_.connected_ms = uv_now(host_.loop());
   if (order_.proxy == nullptr) return finish(SocketState::open, {});
   if (order_.proxy->scheme != ProxyScheme::https) return shake_hands();
   TlsClient* const client = host_.tls(tls_why_);
@@ -71,6 +72,7 @@ void Attempt::secure() {
 void Attempt::shake_hands() {
   state_ = State::handshaking;
   patience_.reset();  // from here on it is the destination that may take its time
+  times_.secured_ms = uv_now(host_.loop());
   const TargetView target{order_.name, order_.ask.target.address, order_.ask.target.port};
   if (absolute_) {
     const Err err = check_target(target);

@@ -79,6 +79,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
     const ProxyUrl* proxy = nullptr;       // the one of them in use; null: direct
     bool native = false;                   // direct to `ask.target` itself, as if there were no towpath
     std::string name;                      // of the destination; empty: only `ask.target` is known
+    std::string rule;                      // Decision::rule, for the log
     wire::ConnectAsk ask{};
     UniqueFd socket;
     Asker asker;
@@ -105,7 +106,14 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   [[nodiscard]] bool sent_login() const noexcept {
     return order_.proxy != nullptr && order_.proxy->credentials.has_value();
   }
-  [[nodiscard]] std::uint64_t started_ms() const noexcept { return started_ms_; }
+  // When it began, reached the proxy, and began to speak the proxy's protocol (behind TLS). uv_now; 0: never.
+  struct Times {
+    std::uint64_t started_ms = 0, connected_ms = 0, secured_ms = 0;
+  };
+  [[nodiscard]] const Times& times() const noexcept { return times_; }
+  // No tunnel: the proxy is asked per request, at once or because it refused one.
+  [[nodiscard]] bool absolute() const noexcept { return absolute_; }
+  [[nodiscard]] bool fell_back() const noexcept { return fell_back_; }
 
   void on_socket_ready(std::uint32_t events) override;
   void on_message(Conversation& talk, const wire::Message& message) override;
@@ -176,15 +184,16 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   bool dial_said_ = false;  // the asker was told to dial, and has not said how it went
   Endpoint dial_said_to_;
   bool relayed_ = false;
-  bool absolute_ = false;  // relayed, and the proxy is asked per request: no tunnel
-  UniqueFd own_;           // the carrier of a relayed attempt
+  bool absolute_ = false;   // relayed, and the proxy is asked per request: no tunnel
+  bool fell_back_ = false;  // after a refusal of CONNECT
+  UniqueFd own_;            // the carrier of a relayed attempt
   std::unique_ptr<TlsChannel> tls_;
   std::uint32_t tls_wants_ = 0;  // what the TLS session waits for, whichever way the bytes go
   RelayDoor::Ticket at_door_ = 0;
   std::string tls_why_;
   int watched_fd_ = -1;  // in the socket watch
   std::uint32_t watched_events_ = 0;
-  std::uint64_t started_ms_ = 0;
+  Times times_;
   std::variant<std::monostate, HttpConnectClient, Socks5Client> machine_;
 };
 

@@ -81,7 +81,7 @@ void Attempt::turn_to_next_proxy() {
   patience_.reset();
   if (planned_ < plan_.size()) {
     const std::uint64_t total = static_cast<std::uint64_t>(order_.policy->connect_timeout.count());
-    const std::uint64_t left = total - std::min(total, turned_ms_ - started_ms_);
+    const std::uint64_t left = total - std::min(total, turned_ms_ - times_.started_ms);
     const std::uint64_t share = left / (plan_.size() - planned_ + 1);
     patience_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(host_.loop(), handle); });
     uv_timer_start(

@@ -14,7 +14,7 @@ bool Attempt::ask_in_absolute_form() {
   tls_.reset();
   own_.reset();
   machine_.emplace<std::monostate>();
-  absolute_ = relayed_ = true;
+  absolute_ = relayed_ = fell_back_ = true;
   candidates_ = {dialled_};
   next_ = 0;
   return true;

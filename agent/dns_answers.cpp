@@ -54,6 +54,7 @@ std::vector<Endpoint> DnsAnswers::servers() {
 }
 
 void DnsAnswers::answer(std::span<const std::byte> query, const Endpoint& asked, std::size_t limit, Done done) {
+  ++asked_;
   dns::Question question;
   std::byte refusal[dns::header_size];
   switch (dns::parse(query, question)) {

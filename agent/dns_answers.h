@@ -46,6 +46,9 @@ class DnsAnswers {
   // what the question itself says (UDP).
   void answer(std::span<const std::byte> query, const Endpoint& asked, std::size_t limit, Done done);
 
+  // Questions that somebody asked.
+  [[nodiscard]] std::uint64_t asked() const noexcept { return asked_; }
+
   // The servers of resolv.conf, or what libc asks where there are none.
   [[nodiscard]] std::vector<Endpoint> servers();
 
@@ -80,6 +83,7 @@ class DnsAnswers {
   DnsForwarder forwarder_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Candidate>> candidates_;
   std::uint64_t last_key_ = 0;
+  std::uint64_t asked_ = 0;
 };
 
 }  // namespace towpath

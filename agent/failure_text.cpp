@@ -53,6 +53,12 @@ std::string hint_for(const Failure& f, const std::string& host) {
 
 }  // namespace
 
+std::string target_text(const std::string& name, const Endpoint& endpoint) {
+  if (!name.empty()) return name + ":" + std::to_string(endpoint.port);
+  char buffer[Endpoint::text_size];
+  return std::string(endpoint.format(buffer));
+}
+
 FailureText explain_failure(const Failure& f) {
   FailureText out;
   out.reason = text_of(f.error.code);

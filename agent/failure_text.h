@@ -20,8 +20,13 @@ struct Failure {
   std::uint16_t status = 0;  // HTTP status or SOCKS5 REP
   std::string detail;        // what the proxy said
   bool sent_login = false;
-  std::string tried;  // which proxies could not be reached before this one, and why
+  std::string tried;                 // which proxies could not be reached before this one, and why
+  std::string rule;                  // Decision::rule
+  const Attempt* attempt = nullptr;  // null: it did not come to one
 };
+
+// "name:port", or the address where there is no name.
+[[nodiscard]] std::string target_text(const std::string& name, const Endpoint& endpoint);
 
 [[nodiscard]] FailureText explain_failure(const Failure& failure);
 

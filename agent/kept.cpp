@@ -36,6 +36,7 @@ std::string hex(const void* bytes, std::size_t size) {
 std::optional<Kept> Kept::create(const Policy& policy, std::string& why, const std::string& given, bool* taken) {
   Kept out;
   out.standalone = !given.empty();
+  out.mode = out.standalone ? "standalone" : "agent";
   std::uint8_t name[8];
   if (getrandom(name, sizeof name, 0) != sizeof name || getrandom(out.token.data(), out.token.size(), 0) != 16) {
     why = "the kernel gives no random numbers";
@@ -74,8 +75,8 @@ std::optional<Kept> Kept::create(const Policy& policy, std::string& why, const s
 }
 
 std::vector<int> Kept::descriptors() const {
-  return {control.get(),  names.get(),     page.get(),         clients.get(),
-          shelf_in.get(), shelf_out.get(), listeners_in.get(), listeners_out.get()};
+  return {control.get(),   names.get(),        page.get(),          clients.get(), shelf_in.get(),
+          shelf_out.get(), listeners_in.get(), listeners_out.get(), metrics.get()};
 }
 
 std::string Kept::control_value() const {

@@ -18,8 +18,10 @@ struct Kept {
   UniqueFd clients;                      // ClientTableWriter; none when accept is not managed
   UniqueFd shelf_in, shelf_out;          // Shelf of DeathBell
   UniqueFd listeners_in, listeners_out;  // Shelf of Supervisor
+  UniqueFd metrics;                      // the listening socket of MetricsDoor; none when nobody wants metrics
   wire::Token token{};
   std::string control_name;  // abstract
+  std::string mode;          // for `status`: preload or seccomp (the started program), agent, standalone
   bool standalone = false;   // started by a preloaded library, under a name that others derive, too
 
   // `name`: of a standalone agent; empty: a random one. `taken` is set when somebody listens under that name already.

@@ -2,6 +2,7 @@
 
 #include <climits>
 #include <cstdio>
+#include <ctime>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -10,12 +11,20 @@
 #include <unistd.h>
 
 #include "base/unique_fd.h"
+#include "config/explain.h"
 
 namespace towpath {
 
 namespace {
 
 constexpr std::string_view level_names[] = {"error", "warning", "info", "debug"};
+constexpr std::size_t room_for_the_end = 64;  // `suppressed` and the line's end
+
+std::uint64_t clock_ms(clockid_t clock) noexcept {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1000 + static_cast<std::uint64_t>(now.tv_nsec) / 1'000'000;
+}
 
 bool plain(std::string_view value) noexcept {
   if (value.empty()) return false;
@@ -73,6 +82,12 @@ std::optional<Level> parse_level(std::string_view text) noexcept {
   return std::nullopt;
 }
 
+std::optional<LogFormat> parse_log_format(std::string_view text) noexcept {
+  if (text == "text") return LogFormat::text;
+  if (text == "json") return LogFormat::json;
+  return std::nullopt;
+}
+
 void Log::write(std::string_view line, int pid) const noexcept {
   UniqueFd theirs;
   if (follows_askers_ && pid != 0) theirs = standard_error_of(pid);
@@ -82,26 +97,83 @@ void Log::write(std::string_view line, int pid) const noexcept {
   [[maybe_unused]] const auto written = ::write(to, line.data(), line.size() < PIPE_BUF ? line.size() : PIPE_BUF);
 }
 
-LogLine::LogLine(const Log& log, Level level, std::string_view event) : log_(log.wants(level) ? &log : nullptr) {
+std::string utc_text(std::int64_t unix_ms) {
+  const time_t seconds = unix_ms / 1000;
+  tm parts{};
+  gmtime_r(&seconds, &parts);
+  char text[40];
+  const std::size_t size = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+  std::snprintf(text + size, sizeof text - size, ".%03dZ", static_cast<int>(unix_ms % 1000));
+  return text;
+}
+
+LogLimit::Pass Log::admit(const LogLimit::Kind& kind) const {
+  const LogLimit::Pass pass = limit_->admit(kind, clock_ms(CLOCK_MONOTONIC_COARSE));
+  if (pass.first_suppressed && *suppressed_) (*suppressed_)();
+  return pass;
+}
+
+bool Log::tell_suppressed(bool last) const {
+  for (const LogLimit::Told& each : limit_->overdue(clock_ms(CLOCK_MONOTONIC_COARSE), last)) {
+    LogLine line(*this, static_cast<Level>(each.kind.level), each.kind.event, LogLine::Limited::no);
+    if (each.kind.pid != 0) line.about(each.kind.pid);
+    if (!each.kind.target.empty()) line.add("target", each.kind.target);
+    if (!each.kind.cause.empty()) line.add("cause", each.kind.cause);
+    line.add("suppressed", static_cast<std::int64_t>(each.suppressed));
+  }
+  return limit_->pending();
+}
+
+LogLine::LogLine(const Log& log, Level level, std::string_view event) : LogLine(log, level, event, Limited::yes) {}
+
+LogLine::LogLine(const Log& log, Level level, std::string_view event, Limited limited)
+    : log_(log.wants(level) ? &log : nullptr),
+      limited_(limited == Limited::yes && level <= Level::warning && !log.wants(Level::debug)) {
   if (log_ == nullptr) return;
-  text_ = "towpath: level=";
-  text_ += level_names[static_cast<std::size_t>(level)];
-  add("event", event);
+  kind_.level = static_cast<int>(level);
+  if (limited_) kind_.event = event;
+  text_ = log.format() == LogFormat::json ? "{" : "towpath:";
+  if (log.dated()) put("ts", utc_text(static_cast<std::int64_t>(clock_ms(CLOCK_REALTIME))), false);
+  put("level", level_names[static_cast<std::size_t>(level)], false);
+  put("event", event, false);
 }
 
 LogLine::~LogLine() {
   if (log_ == nullptr) return;
-  text_ += '\n';
+  if (limited_) {
+    if (log_->follows_askers()) kind_.pid = pid_;
+    const LogLimit::Pass pass = log_->admit(kind_);
+    if (!pass.write) return;
+    if (pass.suppressed != 0) add("suppressed", static_cast<std::int64_t>(pass.suppressed));
+  }
+  text_ += log_->format() == LogFormat::json ? "}\n" : "\n";
   log_->write(text_, pid_);
+}
+
+void LogLine::put(std::string_view key, std::string_view value, bool number) {
+  const std::size_t before = text_.size();
+  if (log_->format() == LogFormat::json) {
+    if (text_.size() > 1) text_ += ',';
+    text_ += json_text(key);
+    text_ += ':';
+    if (number) text_ += value;
+    else text_ += json_text(value);
+  } else {
+    text_ += ' ';
+    text_ += key;
+    text_ += '=';
+    if (plain(value)) text_ += value;
+    else append_quoted(text_, value);
+  }
+  // One write must do, or lines of several processes would mix: what does not fit is left out, not cut.
+  if (text_.size() > PIPE_BUF - room_for_the_end) text_.resize(before);
 }
 
 LogLine& LogLine::add(std::string_view key, std::string_view value) {
   if (log_ == nullptr) return *this;
-  text_ += ' ';
-  text_ += key;
-  text_ += '=';
-  if (plain(value)) text_ += value;
-  else append_quoted(text_, value);
+  if (limited_ && key == "target") kind_.target = value;
+  if (limited_ && key == "cause") kind_.cause = value;
+  put(key, value, false);
   return *this;
 }
 
@@ -111,7 +183,8 @@ LogLine& LogLine::about(int pid) {
 }
 
 LogLine& LogLine::add(std::string_view key, std::int64_t value) {
-  return log_ == nullptr ? *this : add(key, std::to_string(value));
+  if (log_ != nullptr) put(key, std::to_string(value), true);
+  return *this;
 }
 
 }  // namespace towpath

@@ -49,7 +49,9 @@ bool OpenSockets::each(int netlink, Kind kind, std::uint8_t family, See see) {
 OpenSockets OpenSockets::list(Kind kind) {
   OpenSockets out;
   const UniqueFd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-  const auto note = [&](const inet_diag_msg& socket) { out.cookies_.insert(cookie_of(socket)); };
+  const auto note = [&](const inet_diag_msg& socket) {
+    out.cookies_.emplace(cookie_of(socket), socket.idiag_inode != 0);
+  };
   out.complete_ = netlink && each(netlink.get(), kind, AF_INET, note) && each(netlink.get(), kind, AF_INET6, note);
   return out;
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <unordered_set>
+#include <unordered_map>
 
 namespace towpath {
 
@@ -14,6 +14,11 @@ class OpenSockets {
   // False: the kernel did not tell all; nothing may be concluded from a socket that is missing.
   [[nodiscard]] bool complete() const noexcept { return complete_; }
   [[nodiscard]] bool has(std::uint64_t cookie) const { return cookies_.contains(cookie); }
+  // Has some process a descriptor of it? A closed socket that the kernel still drains, or keeps in TIME_WAIT, has none.
+  [[nodiscard]] bool held(std::uint64_t cookie) const {
+    const auto at = cookies_.find(cookie);
+    return at != cookies_.end() && at->second;
+  }
   struct Identity {
     std::uint64_t cookie = 0;  // 0: no such socket
     int domain = 0;
@@ -27,7 +32,7 @@ class OpenSockets {
   template <class See>
   static bool each(int netlink, Kind kind, std::uint8_t family, See see);
 
-  std::unordered_set<std::uint64_t> cookies_;
+  std::unordered_map<std::uint64_t, bool> cookies_;  // held
   bool complete_ = false;
 };
 

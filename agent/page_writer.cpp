@@ -105,8 +105,9 @@ void PageWriter::set_door(std::uint32_t at, const Endpoint& server, std::uint32_
 }
 
 // Sockets that were closed since leave their entries behind: the kernel knows which are still there.
-void PageWriter::forget_closed() {
-  const OpenSockets streams = OpenSockets::list(OpenSockets::Kind::stream);
+void PageWriter::forget_closed() { forget_all_but(OpenSockets::list(OpenSockets::Kind::stream)); }
+
+void PageWriter::forget_all_but(const OpenSockets& streams) {
   const OpenSockets datagrams = OpenSockets::list(OpenSockets::Kind::datagram);
   if (!streams.complete()) return;
   for (PageEntry& each : page_->entries) {
@@ -119,6 +120,22 @@ void PageWriter::forget_closed() {
     if (datagram && (datagrams.has(known) || (!datagrams.complete() && state == SocketState::muted))) continue;
     forget(known);
   }
+}
+
+std::size_t PageWriter::count_tunnels() {
+  const OpenSockets streams = OpenSockets::list(OpenSockets::Kind::stream);
+  forget_all_but(streams);
+  std::size_t count = 0;
+  for (const PageEntry& each : page_->entries) {
+    const std::uint64_t cookie = each.cookie.load(std::memory_order_relaxed);
+    if (cookie == 0 || each.state.load() != SocketState::open || each.direct != 0) continue;
+    if (!streams.complete() || streams.held(cookie)) ++count;
+  }
+  return count;
+}
+
+void PageWriter::mark_direct(std::uint64_t cookie) noexcept {
+  if (PageEntry* entry = find(cookie)) entry->direct = 1;
 }
 
 bool PageWriter::begin(std::uint64_t cookie, const Endpoint& target) {
@@ -137,6 +154,7 @@ bool PageWriter::note(std::uint64_t cookie, SocketState state, const Endpoint& t
   std::memcpy(entry->address, bytes.data(), bytes.size());
   entry->address_size = static_cast<std::uint8_t>(bytes.size());
   entry->port = target.port;
+  entry->direct = 0;
   entry->error.store(0, std::memory_order_relaxed);
   set_state(*entry, state);
   entry->cookie.store(cookie, std::memory_order_release);

@@ -10,6 +10,8 @@
 
 namespace towpath {
 
+class OpenSockets;
+
 class PageWriter {
  public:
   // A new memfd of the right size, all zero.
@@ -44,6 +46,11 @@ class PageWriter {
   // The socket is none of our business (any more).
   void forget(std::uint64_t cookie) noexcept;
 
+  // That open socket is no tunnel.
+  void mark_direct(std::uint64_t cookie) noexcept;
+  // How many tunnels some process still has open. Asks the kernel for all sockets, and forgets closed ones.
+  [[nodiscard]] std::size_t count_tunnels();
+
   // PageNotice: a call was taken from the kernel (false: no room), and answered.
   [[nodiscard]] bool note_notice(std::uint64_t id, std::uint32_t listener) noexcept;
   [[nodiscard]] std::uint64_t last_notice(std::uint32_t listener) const noexcept {
@@ -64,6 +71,7 @@ class PageWriter {
   PageEntry* find(std::uint64_t cookie) noexcept;
   PageEntry* free_entry(std::uint64_t cookie) noexcept;
   void forget_closed();
+  void forget_all_but(const OpenSockets& streams);
   void set_state(PageEntry& entry, SocketState state, bool held = false) noexcept;
 
   // Where a notice with that id may stand, the first place of them.

@@ -30,6 +30,7 @@ class PlainRelays final : public HttpRelay::Host {
 
   void relay(HttpRelay::Order order);
   [[nodiscard]] bool any_relay() const noexcept { return !relays_.empty(); }
+  [[nodiscard]] std::size_t relays() const noexcept { return relays_.size(); }
   // Frees what ended; not from within a callback of a relay.
   void sweep() { ended_.clear(); }
 

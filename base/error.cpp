@@ -53,7 +53,8 @@ std::string_view name_of(Stage stage) noexcept {
 
 std::string_view errno_name(int number) noexcept {
   switch (number) {
-// clang-format off: it takes the last of these for the head of what follows.
+// The formatter takes the last of these for the head of what follows.
+// clang-format off
 #define NAME(x) case x: return #x;
     NAME(EACCES) NAME(EADDRNOTAVAIL) NAME(EAFNOSUPPORT) NAME(EAGAIN) NAME(EALREADY) NAME(EBADF) NAME(ECONNABORTED)
     NAME(ECONNREFUSED) NAME(ECONNRESET) NAME(EHOSTUNREACH) NAME(EINPROGRESS) NAME(EINTR) NAME(EINVAL) NAME(EIO)

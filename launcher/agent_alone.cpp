@@ -117,6 +117,15 @@ int serve_standalone(std::shared_ptr<const Policy> policy, const std::string& na
     }
     usleep(10'000);
   }
+  // Agents with another user or configuration may have been given the same address: no reason not to connect.
+  const char* metrics = std::getenv("TOWPATH_METRICS");
+  if (metrics != nullptr && *metrics != '\0') {
+    why = "none of PORT, ADDRESS:PORT, [ADDRESS]:PORT";
+    const Endpoint at = parse_metrics_address(metrics);
+    if (at.address) kept->metrics = listen_for_metrics(at, why);
+    if (!kept->metrics)
+      LogLine(log, Level::error, "metrics_unavailable").add("TOWPATH_METRICS", metrics).add("reason", why);
+  }
   return run_standalone(std::move(policy), *kept, log, std::move(ready));
 }
 

@@ -27,6 +27,7 @@ class AgentMain {
       report(ProgramReport::Kind::agent_failed, 0);
       return 1;
     }
+    agent_->set_program(program_ != 0 ? program_ : setup_.running);
     child_.open(this, [&](uv_signal_t* handle) { return uv_signal_init(&loop_, handle); });
     uv_signal_start(
         child_.get(), [](uv_signal_t* handle, int) { static_cast<AgentMain*>(handle->data)->reap(); }, SIGCHLD);
@@ -59,7 +60,9 @@ class AgentMain {
       // It may have moved on since: stopped then, and continued or killed now.
       if (program && taken.si_pid != 0 && taken.si_code != seen.si_code) tell(taken);
     }
-    if (lingering_ && alone()) _exit(0);
+    if (!lingering_ || !alone()) return;
+    setup_.log->tell_suppressed(true);
+    _exit(0);
   }
 
   void tell(const siginfo_t& info) {

@@ -14,6 +14,8 @@ constexpr const char* environment_text = R"(Environment:
                                 proxies and exempt hosts that neither options nor the file give
   TOWPATH_LOG                   error, warning (default), info or debug
   TOWPATH_LOG_FILE              log lines are appended there instead of going to standard error
+  TOWPATH_LOG_FORMAT            text (default) or json
+  TOWPATH_METRICS               [ADDRESS:]PORT for Prometheus
   TOWPATH_LIBRARY               libtowpath.so, where it is neither beside towpath nor in ../lib
 )";
 
@@ -44,6 +46,13 @@ constexpr const char* agent_about = R"(Example:
   until [ -s agent.env ] || ! kill -0 $agent; do sleep 0.1; done
   set -a; . ./agent.env; set +a; curl https://api.example/
 
+)";
+
+constexpr const char* status_about = R"(Examples:
+  towpath status
+  towpath status --json --pid 4711
+
+Exit status: 0 an agent answered, 1 none did, 125 the command line is wrong.
 )";
 
 constexpr const char* run_status =
@@ -94,6 +103,18 @@ void add_common(CLI::App& command, Common& options) {
       ->type_name("LIST");
 }
 
+void add_reports(CLI::App& command, LogOptions& logging, std::string& metrics) {
+  command.add_option("--log-level", logging.level, "error, warning (default), info, debug; also $TOWPATH_LOG")
+      ->type_name("LEVEL");
+  command
+      .add_option("--log-file", logging.file, "append to this file (default: standard error); also $TOWPATH_LOG_FILE")
+      ->type_name("FILE");
+  command.add_option("--log-format", logging.format, "text (default) or json; also $TOWPATH_LOG_FORMAT")
+      ->type_name("FORMAT");
+  command.add_option("--metrics", metrics, "serve Prometheus metrics on ADDRESS:PORT; also $TOWPATH_METRICS")
+      ->type_name("[ADDRESS:]PORT");
+}
+
 }  // namespace
 
 CommandLine::CommandLine() : app_("Makes unmodified programs use the operator's proxies.", "towpath") {
@@ -105,6 +126,7 @@ CommandLine::CommandLine() : app_("Makes unmodified programs use the operator's 
   add_check();
   add_explain();
   add_agent();
+  add_status();
   add_completion();
   add_help();
 }
@@ -130,6 +152,7 @@ void CommandLine::add_run() {
       ->check(CLI::IsMember({"auto", "preload", "seccomp"}))
       ->type_name("MODE")
       ->option_text("MODE");
+  add_reports(*run, options->logging, options->metrics);
   run->add_option("command", options->command, "the program and its arguments, which are never read as ours")
       ->type_name("CMD");
   commands_.push_back({run, [this, options] {
@@ -178,13 +201,23 @@ void CommandLine::add_explain() {
 }
 
 void CommandLine::add_agent() {
-  const auto options = std::make_shared<Common>();
-  const auto standalone = std::make_shared<std::string>();
+  const auto options = std::make_shared<AgentOptions>();
   CLI::App* agent = add("agent", "the agent alone; prints the environment that leads programs to it", "[OPTIONS]",
                         std::string(agent_about) + environment_text);
-  add_common(*agent, *options);
-  agent->add_option("--standalone", *standalone)->group("");  // what libtowpath.so uses: not for people
-  commands_.push_back({agent, [options, standalone] { return agent_command(*options, *standalone); }});
+  add_common(*agent, options->common);
+  add_reports(*agent, options->logging, options->metrics);
+  agent->add_option("--standalone", options->standalone)->group("");  // what libtowpath.so uses: not for people
+  commands_.push_back({agent, [options] { return agent_command(*options); }});
+}
+
+void CommandLine::add_status() {
+  const auto options = std::make_shared<StatusOptions>();
+  CLI::App* status = add("status", "what the agents of this machine are doing", "[OPTIONS]", status_about);
+  status->add_flag("--json", options->json, "one JSON object");
+  status->add_option("--pid", options->pid, "only the agent with this process, or that serves it")
+      ->check(CLI::PositiveNumber.description(""))
+      ->type_name("PID");
+  commands_.push_back({status, [options] { return status_command(*options); }});
 }
 
 void CommandLine::add_completion() {

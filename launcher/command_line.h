@@ -40,6 +40,7 @@ class CommandLine {
   void add_check();
   void add_explain();
   void add_agent();
+  void add_status();
   void add_completion();
   void add_help();
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "config/load.h"
+#include "launcher/logging.h"
 
 namespace towpath {
 
@@ -23,6 +24,21 @@ struct RunOptions {
   bool keep_proxy_environment = false;
   std::string mode = "auto";  // auto, preload, seccomp
   std::vector<std::string> command;
+  LogOptions logging;
+  std::string metrics;  // ADDRESS:PORT; empty: TOWPATH_METRICS, else none
+};
+
+struct AgentOptions {
+  Common common;
+  LogOptions logging;
+  std::string metrics;
+  // The control socket's name that a preloaded library asked for; empty: print a random one and serve.
+  std::string standalone;
+};
+
+struct StatusOptions {
+  bool json = false;
+  int pid = 0;  // an agent's, or a process that one serves; 0: all agents
 };
 
 struct ExplainOptions {
@@ -41,8 +57,8 @@ int enter_command(char** words);
 int check_command(const Common& options);
 int explain_command(const ExplainOptions& options);
 int explain_inbound_command(const ExplainOptions& options);  // reads standard input
-// `standalone`: the control socket's name that a preloaded library asked for; empty: print a random one and serve.
-int agent_command(const Common& options, const std::string& standalone);
+int agent_command(const AgentOptions& options);
+int status_command(const StatusOptions& options);
 
 // Loads and prints every problem to standard error. A null policy: at least one of them is an error.
 [[nodiscard]] Loaded load_and_report(const Common& options);

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "agent/metrics_door.h"
 #include "config/inbound.h"
 #include "launcher/commands.h"
 #include "launcher/front_end.h"
@@ -37,21 +38,13 @@ std::vector<std::string> program_environment(const RunOptions& options, const Lo
     const std::string entry(*at);
     const std::string name = entry.substr(0, entry.find('='));
     // The program is to leave proxying to us: what it does by itself is not absolute-form, TLS or SOCKS of ours,
-    // and the credentials are none of its business.
+    // and the credentials are none of its business. The metrics' address is taken: a towpath below needs its own.
     const bool ours = std::find(loaded.used_environment.begin(), loaded.used_environment.end(), name) !=
                       loaded.used_environment.end();
+    if (name == "TOWPATH_METRICS") continue;
     if (!ours || options.keep_proxy_environment) out.push_back(entry);
   }
   return out;
-}
-
-// Errors of connects go to standard error, or to a file that the operator named.
-bool open_log(UniqueFd& file, std::string& why) {
-  const char* path = std::getenv("TOWPATH_LOG_FILE");
-  if (path == nullptr || *path == '\0') return true;
-  file.reset(open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
-  if (!file) why = std::string("cannot write TOWPATH_LOG_FILE ") + path + ": " + std::strerror(errno);
-  return static_cast<bool>(file);
 }
 
 // The tables are larger than some file size limits (ulimit -f). The program's limit stays what it was.
@@ -67,15 +60,18 @@ std::optional<Kept> create_kept(const Policy& policy, std::string& why) {
   return kept;
 }
 
-bool log_level(Level& out, std::string& why) {
-  const char* text = std::getenv("TOWPATH_LOG");
-  if (text == nullptr || *text == '\0') return true;
-  const auto level = parse_level(text);
-  if (!level) {
-    why = std::string("TOWPATH_LOG: \"") + text + "\" is none of error, warning, info, debug";
-    return false;
-  }
-  out = *level;
+// False, and said: the address cannot be used.
+bool open_metrics(const std::string& option, UniqueFd& out) {
+  const char* variable = std::getenv("TOWPATH_METRICS");
+  const std::string text = !option.empty() ? option : variable != nullptr ? variable : "";
+  if (text.empty()) return true;
+  const std::string name = option.empty() ? "TOWPATH_METRICS" : "--metrics";
+  const Endpoint at = parse_metrics_address(text);
+  std::string why = "\"" + text + "\" is none of PORT, ADDRESS:PORT, [ADDRESS]:PORT";
+  if (at.address) out = listen_for_metrics(at, why);
+  if (!out) return complain(0, name + ": " + why) != 0;
+  if (!at.address.is_loopback())
+    complain(0, "warning: " + name + " " + text + " can be asked by other hosts, without any credentials");
   return true;
 }
 
@@ -124,16 +120,15 @@ int run_command(const RunOptions& options) {
   const std::string library = mode == Mode::seccomp ? std::string() : find_library(why);
   if (library.empty() && choice.front_end == FrontEnd::preload) return complain(exit_towpath_failed, why);
 
-  UniqueFd log_file;
-  Level level = Level::warning;
-  if (!open_log(log_file, why) || !log_level(level, why)) return complain(exit_towpath_failed, why);
-  Log log(log_file ? log_file.get() : 2, level);
+  auto opened = open_log(options.logging, why);
+  if (!opened) return complain(exit_towpath_failed, why);
+  Log& log = opened->log;
   auto kept = create_kept(*loaded.policy, why);
   if (!kept) return complain(exit_towpath_failed, why);
+  if (!open_metrics(options.metrics, kept->metrics)) return exit_towpath_failed;
+  kept->mode = choice.front_end == FrontEnd::seccomp ? "seccomp" : "preload";
 
-  LogLine(log, Level::info, "front_end")
-      .add("program", file.path)
-      .add("mode", choice.front_end == FrontEnd::seccomp ? "seccomp" : "preload");
+  LogLine(log, Level::info, "front_end").add("program", file.path).add("mode", kept->mode);
   if (choice.front_end == FrontEnd::seccomp)
     program.filter =
         trap::Flavour{choice.go, false, loaded.policy->udp == UdpMode::block, inbound_on(loaded.policy->reverse)};
@@ -150,21 +145,21 @@ int run_command(const RunOptions& options) {
   return supervise(std::move(blueprint), program);
 }
 
-int agent_command(const Common& options, const std::string& standalone) {
-  const Loaded loaded = load_and_report(options);
+int agent_command(const AgentOptions& options) {
+  const Loaded loaded = load_and_report(options.common);
   if (!loaded.policy) return exit_towpath_failed;
   std::string why;
-  UniqueFd log_file;
-  Level level = Level::warning;
-  if (!open_log(log_file, why) || !log_level(level, why)) return complain(exit_towpath_failed, why);
-  Log log(log_file ? log_file.get() : 2, level);
-  if (!standalone.empty()) {
-    if (!log_file) log.follow_askers();
-    return serve_standalone(loaded.policy, standalone, log);
+  auto opened = open_log(options.logging, why);
+  if (!opened) return complain(exit_towpath_failed, why);
+  Log& log = opened->log;
+  if (!options.standalone.empty()) {
+    if (!opened->file) log.follow_askers();
+    return serve_standalone(loaded.policy, options.standalone, log);
   }
   warn_of_nothing(*loaded.policy);
   auto kept = Kept::create(*loaded.policy, why);
   if (!kept) return complain(exit_towpath_failed, why);
+  if (!open_metrics(options.metrics, kept->metrics)) return exit_towpath_failed;
   const std::string library = find_library(why);
   if (library.empty()) return complain(exit_towpath_failed, why);
   std::printf("LD_PRELOAD=%s\n%.*s=%s\n", library.c_str(), static_cast<int>(wire::control_variable.size()),

@@ -45,6 +45,8 @@ constexpr std::string_view variables[] = {"TOWPATH_CONFIG",
                                           "RES_OPTIONS",
                                           "TOWPATH_LOG",
                                           "TOWPATH_LOG_FILE",
+                                          "TOWPATH_LOG_FORMAT",
+                                          "TOWPATH_METRICS",
                                           "TOWPATH_IDLE_SECONDS",
                                           "TOWPATH_AGENT"};
 constexpr std::size_t that_may_manage_accept = 5;

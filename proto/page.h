@@ -40,7 +40,8 @@ struct PageEntry {
   // The verdict is known and the agent has not let go of the socket yet: a close by the program would not be the last
   // one, and epoll would go on reporting the closed socket.
   std::atomic<std::uint8_t> held;
-  std::uint8_t unused[12];
+  std::uint8_t direct;  // open without a proxy. For the agent only, which counts tunnels.
+  std::uint8_t unused[11];
 };
 static_assert(sizeof(PageEntry) == 48);
 

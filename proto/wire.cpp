@@ -154,6 +154,10 @@ std::size_t encode(std::span<std::byte> out, const Message& ask) noexcept {
       w.put(ask.claim.listener);
       put(w, ask.claim.bell);
       break;
+    case Ask::status:
+      w.put(ask.status.format);
+      w.put(ask.status.pid);
+      break;
   }
   return w.ok() ? w.size() : 0;
 }
@@ -221,6 +225,13 @@ bool decode(std::span<const std::byte> in, Message& out) noexcept {
       out.claim.listener = r.take<std::uint64_t>();
       out.claim.bell = take_endpoint(r);
       break;
+    case Ask::status: {
+      const auto format = r.take<std::uint8_t>();
+      if (format >= status_format_count) r.fail();
+      out.status.format = static_cast<StatusFormat>(format);
+      out.status.pid = r.take<std::int32_t>();
+      break;
+    }
   }
   return r.ok() && r.left() == 0;
 }

@@ -24,9 +24,10 @@
 //   sweep                    -                   done: entries of closed sockets have left the table of clients
 //   hold                     connection          none: the agent keeps it and makes it ready, or closes it
 //   claim                    -                   accepted (with a connection) ... took | done (nothing) | own (no bell)
+//   status                   -                   done: with the descriptor of a sealed memfd (the text), or an errno
 //
 // An agent that was started by a preloaded library (agent/standalone) tells the token to processes of its own user:
-// they come with none. Any other agent wants the right token in every ask.
+// they come with none. `status` needs none of its own user and of root. Anything else wants the right token.
 //
 // A connection that ends without `detach` means that the asker is gone: what it waited for is cancelled.
 #pragma once
@@ -42,7 +43,7 @@
 namespace towpath::wire {
 
 inline constexpr std::uint32_t magic = 0x41505754;  // "TWPA"
-inline constexpr std::uint16_t version = 4;
+inline constexpr std::uint16_t version = 5;
 inline constexpr std::size_t max_message = 4096;
 inline constexpr std::size_t max_registrations = 8;
 inline constexpr std::size_t max_descriptors = 1 + max_registrations;
@@ -72,9 +73,10 @@ enum class Ask : std::uint8_t {
   sweep,
   hold,
   claim,
-  took
+  took,
+  status
 };
-inline constexpr std::uint8_t ask_count = 18;
+inline constexpr std::uint8_t ask_count = 19;
 
 //   instead   connect or send to `endpoint`, which stands for what was asked for; the kernel's result is the program's
 //   muted     the socket may be connected to that address, nothing may be sent
@@ -162,6 +164,15 @@ struct ClaimAsk {
   Endpoint bell;
 };
 
+// How the agent is to tell of itself. `pid`: only if this process is the agent's own, or one that it serves (else
+// ESRCH); 0: in any case.
+enum class StatusFormat : std::uint8_t { text, json, prometheus };
+inline constexpr std::uint8_t status_format_count = 3;
+struct StatusAsk {
+  StatusFormat format;
+  std::int32_t pid;
+};
+
 struct Message {  // a decoded ask; views point into the packet
   Ask kind;
   Token token;
@@ -178,6 +189,7 @@ struct Message {  // a decoded ask; views point into the packet
   std::uint32_t supervise_flavour;  // trap::Flavour of the filter whose listener comes along
   HoldAsk hold;
   ClaimAsk claim;
+  StatusAsk status;
 };
 
 // The number of bytes, 0 when it does not fit (a caller's mistake).

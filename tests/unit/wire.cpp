@@ -40,6 +40,7 @@ std::vector<Message> one_of_each() {
     m.reverse = IpAddress::parse("198.18.0.7");
     m.datagram = {{IpAddress::parse("192.0.2.53"), 53}, 98, AF_INET, true};
     m.query = std::as_bytes(std::span("question"));
+    m.status = {StatusFormat::prometheus, 4711};
     all.push_back(m);
   }
   return all;
@@ -101,6 +102,7 @@ TEST_CASE("wire: mutated and random packets are refused or read within bounds") 
     CHECK(m.learn.count <= max_learnt);
     CHECK(m.name.name.size() <= max_name);
     CHECK(m.query.size() <= max_query);
+    if (m.kind == Ask::status) CHECK(static_cast<int>(m.status.format) < status_format_count);
     Reply r;
     if (decode({packet, size}, r)) CHECK(r.candidate_count <= max_candidates);
   }
