@@ -88,7 +88,7 @@ std::vector<std::string> take_program(const CLI::App& app, int& argc, char** arg
 
 std::string wrong_beginning(const CLI::App& app, int argc, char** argv) {
   if (argc < 2) return "no command given: it is one of " + joined(names_of(shown_commands(app)));
-  const std::string word = argv[1];
+  std::string word = argv[1];
   if (!is_option(word)) {
     const auto names = names_of(shown_commands(app));
     // `help rum`: the same mistake one word later.
@@ -96,12 +96,13 @@ std::string wrong_beginning(const CLI::App& app, int argc, char** argv) {
     const std::string name = of_help ? argv[2] : word;
     if (is_command(app, name)) return "";
     const std::string_view near = nearest(name, names);
-    std::string out = "unknown command " + towpath::quoted(name);
+    std::string out = "unknown command " + quoted_masked(name);
     if (!near.empty()) return out + ", did you mean " + std::string(near) + "?";
     out += ": it is one of " + joined(names);
-    return of_help ? out : out + "; a program is started by towpath run -- " + name;
+    return of_help ? out : out + "; a program is started by towpath run -- CMD";
   }
   if (app.get_option_no_throw(word) != nullptr) return "";
+  word = word.substr(0, word.find('='));  // what is behind it may hold a password
   // Options of a command that stand before it.
   for (int at = 2; at < argc; ++at)
     if (is_command(app, argv[at]))

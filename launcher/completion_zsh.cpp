@@ -51,7 +51,7 @@ std::string argument_lines(const CompletedCommand& command) {
 std::string positional_lines(const CompletedValue& value) {
   if (value.kind == Kind::none) return "";
   std::string out = " \\\n    '" + std::string(value.kind == Kind::program ? "(-)" : "") + "1:" + action(value) + "'";
-  if (value.kind == Kind::program) out += " \\\n    '*::arguments: _normal'";
+  if (value.kind == Kind::program) out += " \\\n    '*::arguments: _towpath_program'";
   return out;
 }
 
@@ -59,6 +59,8 @@ std::string positional_lines(const CompletedValue& value) {
 
 std::string zsh_completion(const CompletedCommand& top, const std::vector<CompletedCommand>& commands) {
   std::string out = "#compdef towpath\n# zsh completion of towpath, made by: towpath completion zsh\n\n";
+  // _arguments leaves the "--" before CMD in the words.
+  out += "_towpath_program() {\n  if [[ $words[1] == -- ]]; then shift words; (( CURRENT-- )); fi\n  _normal\n}\n\n";
   out += "_towpath() {\n  local -a known  # `commands` is zsh's own\n  local command=$words[2]\n  known=(\n";
   for (const CompletedCommand& command : commands)
     out += "    '" + command.name + ":" + escaped(command.summary, "\\:") + "'\n";

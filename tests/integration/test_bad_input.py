@@ -99,7 +99,7 @@ class Configuration(RunCase):
     def test_an_unknown_command(self):
         result = self.tool("rum", "--", *STARTED)
         self.assertEqual((result.code, result.out), (125, ""))
-        self.assertRegex(result.err, '^towpath: unknown command "rum": .*\n$')
+        self.assertRegex(result.err, '^towpath: unknown command "rum", did you mean run.\n$')
 
     def test_a_wrong_variable(self):
         self.config = None
