@@ -66,6 +66,9 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) override;
   PlainRelays& plain() override { return plain_; }
   ProxyPool& proxies() override { return proxies_; }
+  void on_passed_over(const ProxyUrl& proxy, const Error& error) override {
+    ++stats_.of(&proxy).failures[static_cast<std::size_t>(error.code)];
+  }
   void on_proxy_found(const std::vector<Endpoint>& endpoints) override;
   void on_verdict(Attempt& attempt, SocketState state, const Error& error) override;
   void on_let_go(const Attempt& attempt) override { page_.let_go(attempt.order().ask.cookie); }

@@ -57,6 +57,8 @@ class AttemptHost {
   virtual void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) = 0;
   virtual PlainRelays& plain() = 0;
   virtual ProxyPool& proxies() = 0;
+  // Passed over for the next one of its list: the connect itself has not failed.
+  virtual void on_passed_over(const ProxyUrl&, const Error&) {}
   // Addresses of a proxy: connecting to them at its port is always direct.
   virtual void on_proxy_found(const std::vector<Endpoint>& endpoints) = 0;
   virtual void on_verdict(Attempt& attempt, SocketState state, const Error& error) = 0;

@@ -106,6 +106,7 @@ void Attempt::unreachable(const Error& error) {
   host_.proxies().unreachable(*order_.proxy, cause, next, turned_ms_, uv_now(host_.loop()));
   end_trial();
   if (next == nullptr) return fail(error);
+  host_.on_passed_over(*order_.proxy, error);
   tried_ += (tried_.empty() ? "" : ", ") + order_.proxy->display() + " (" + cause + ")";
   start_over();
   turn_to_next_proxy();
