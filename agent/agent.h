@@ -20,6 +20,7 @@
 #include "agent/page_writer.h"
 #include "agent/plain_relays.h"
 #include "agent/relay.h"
+#include "agent/reload_state.h"
 #include "agent/ruling.h"
 #include "agent/supervisor/supervisor.h"
 
@@ -34,11 +35,23 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
 
   // Has any process that ever asked not ended yet, any that inherited a relayed tunnel, or any supervised tree?
   [[nodiscard]] bool any_asker_alive();
+  // One of them that is still there; 0: none.
+  [[nodiscard]] pid_t any_asker();
+
+  [[nodiscard]] const Policy& policy() const noexcept { return *policy_; }
+  // Whether programs of this tree ask about what they accept.
+  [[nodiscard]] bool inbound_possible() const noexcept { return inbound_.on(); }
+  // Valid for the next connect, lookup and accept of every process of the tree. False, and nothing has changed: its TLS
+  // files cannot be used. The range of synthetic addresses stays what it was at the start.
+  [[nodiscard]] bool set_policy(std::shared_ptr<const Policy> next, std::string& why);
+  void note_reload(bool applied, std::string problem);
+  [[nodiscard]] const ReloadState& reloads() const noexcept { return reloads_; }
 
  private:
   Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, const Log& log, PageWriter page,
         SyntheticNames names);
   bool open(std::string& why);
+  void publish_policy();
   void accept();
   void sweep();
 
@@ -127,6 +140,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   std::vector<std::unique_ptr<Relay>> ended_relays_;
   PlainRelays plain_;
   Supervisor supervisor_;
+  ReloadState reloads_;
 };
 
 }  // namespace towpath

@@ -16,6 +16,7 @@ struct Draft {
   Policy policy;
   std::vector<Problem> problems;
   std::vector<std::string> sources;
+  std::string directory;    // as in Sources
   bool configured = false;  // anything said that changes what happens to a connection
 
   struct Claimed {
@@ -30,6 +31,8 @@ struct Draft {
   void error(std::string where, std::string what);
   void warning(std::string where, std::string what);
   void add_source(std::string_view name);
+  // A path that the operator wrote, from where relative ones begin.
+  [[nodiscard]] std::string resolved(std::string_view path) const;
 
   // Always validated; stored when `claim` is still free.
   void proxy(std::string_view text, std::string where, std::optional<ProxyUrl> Policy::*slot, bool Claimed::*claim);

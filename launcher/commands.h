@@ -46,5 +46,9 @@ int agent_command(const Common& options, const std::string& standalone);
 
 // Loads and prints every problem to standard error. A null policy: at least one of them is an error.
 [[nodiscard]] Loaded load_and_report(const Common& options);
+[[nodiscard]] Loaded load_and_report(const Sources& sources);
+// What the command line and the environment say, relative paths from the current directory: for a process that will
+// read it all again later, wherever it is then.
+[[nodiscard]] Sources lasting_sources(const Common& options);
 
 }  // namespace towpath

@@ -84,7 +84,8 @@ bool log_level(Level& out, std::string& why) {
 int run_command(const RunOptions& options) {
   if (options.command.empty())
     return complain(exit_towpath_failed, "run: no command given (towpath run [options] [--] CMD [ARG...])");
-  const Loaded loaded = load_and_report(options.common);
+  Sources sources = lasting_sources(options.common);
+  const Loaded loaded = load_and_report(sources);
   if (!loaded.policy) return exit_towpath_failed;
 
   Program program;
@@ -145,13 +146,15 @@ int run_command(const RunOptions& options) {
   set_variable(program.environment, std::string(wire::control_variable), kept->control_value());
   AgentProcess blueprint;
   blueprint.policy = loaded.policy;
+  blueprint.sources = std::move(sources);
   blueprint.kept = &*kept;
   blueprint.log = &log;
   return supervise(std::move(blueprint), program);
 }
 
 int agent_command(const Common& options, const std::string& standalone) {
-  const Loaded loaded = load_and_report(options);
+  Sources sources = lasting_sources(options);
+  const Loaded loaded = load_and_report(sources);
   if (!loaded.policy) return exit_towpath_failed;
   std::string why;
   UniqueFd log_file;
@@ -160,7 +163,7 @@ int agent_command(const Common& options, const std::string& standalone) {
   Log log(log_file ? log_file.get() : 2, level);
   if (!standalone.empty()) {
     if (!log_file) log.follow_askers();
-    return serve_standalone(loaded.policy, standalone, log);
+    return serve_standalone(loaded.policy, std::move(sources), standalone, log);
   }
   auto kept = Kept::create(*loaded.policy, why);
   if (!kept) return complain(exit_towpath_failed, why);
@@ -169,7 +172,7 @@ int agent_command(const Common& options, const std::string& standalone) {
   std::printf("LD_PRELOAD=%s\n%.*s=%s\n", library.c_str(), static_cast<int>(wire::control_variable.size()),
               wire::control_variable.data(), kept->control_value().c_str());
   std::fflush(stdout);
-  return serve_alone(loaded.policy, *kept, log);
+  return serve_alone(loaded.policy, std::move(sources), *kept, log);
 }
 
 }  // namespace towpath
