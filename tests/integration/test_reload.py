@@ -4,16 +4,15 @@ every process follows, what cannot be used changes nothing, and open tunnels do 
 
 import os
 import signal
-import socket
 import subprocess
-import threading
 
-from lab import netns, proc, proxy, tree
-from lab.case import TOWPATH, LabCase, main, program
-from lab.inbound import PYTHON, InboundCase, ask, line_of, proxy_v1
-from lab.origin import Origin, RawOrigin
+from lab import netns, proc, proxy
+from lab.case import PRELOAD, TOWPATH, LabCase, main, program
+from lab.inbound import (CLIENT, PYTHON, TRUSTED, Answers, InboundCase, ask, connect, fields, line_of, nginx_server,
+                         proxy_v1, request)
+from lab.origin import RawOrigin
 from lab.squid import Squid
-from lab.tree import AGENT
+from lab.tls import Authority, Front
 
 FAR = "far.example"
 NEAR = "near.example"
@@ -56,12 +55,15 @@ class ReloadCase(LabCase):
         self.runner.popen.stdin.write(word.encode() + b"\n")
         self.runner.popen.stdin.flush()
 
+    def said(self):
+        """Whole lines of the program; it writes them in pieces."""
+        return self.runner.out.split("\n")[:-1]
+
     def reach(self, name=FAR):
         """The program connects to that name: "proxy" or "direct"."""
-        lines, asked = len(self.runner.out.splitlines()), len(self.proxy.targets())
+        lines, asked = len(self.said()), len(self.proxy.targets())
         self.tell(name)
-        answer = proc.wait_until(lambda: self.runner.out.splitlines()[lines:], "the program's answer",
-                                 process=self.runner)[0]
+        answer = proc.wait_until(lambda: self.said()[lines:], "the program's answer", process=self.runner)[0]
         self.assertEqual(answer, f"{name} hello")
         return "proxy" if len(self.proxy.targets()) > asked else "direct"
 
@@ -270,7 +272,6 @@ class Trees(ReloadCase):
         self.assertEqual(self.reach(), "direct")
 
     def alone(self):
-        from lab.case import PRELOAD
         return {"LD_PRELOAD": PRELOAD, "TOWPATH_CONFIG": self.config, "TOWPATH_AGENT": TOWPATH}
 
     def test_with_ld_preload_alone_and_no_log_file_the_program_shows_the_line(self):
@@ -291,13 +292,19 @@ class Trees(ReloadCase):
         self.wait_event("reloaded")
         self.assertEqual(self.reach(), "direct")
 
-    def test_a_static_program_under_the_supervisor(self):
-        for change, way in ((None, "proxy"), (FAR, "direct")):
-            if change is None:
-                self.begin(PYTHON, "-u", "-c", PROGRAM, options=("--mode", "seccomp"))
-            else:
-                self.change()
-            self.assertEqual(self.reach(), way)
+    def test_under_the_supervisor(self):
+        self.begin(PYTHON, "-u", "-c", PROGRAM, options=("--mode", "seccomp"))
+        self.assertEqual(self.reach(), "proxy")
+        self.change()
+        self.assertEqual(self.reach(), "direct")
+
+    def test_static_go_programs_that_the_tree_starts(self):
+        go = program("go-static/goclient")
+        self.begin("/bin/sh", "-c",
+                   f'while read name; do {go} dial $name:7 >/dev/null && echo "$name hello" || echo "$name failed"; done')
+        self.assertEqual(self.reach(), "proxy")
+        self.change()
+        self.assertEqual([self.reach(), self.reach(NEAR)], ["direct", "proxy"])
 
     def test_sighup_to_towpath_run_is_still_the_programs(self):
         self.begin(PYTHON, "-u", "-c", "import signal\nsignal.signal(signal.SIGHUP, lambda *_: print('hup', flush=True))\n"
@@ -328,23 +335,83 @@ for line in sys.stdin:
 
 
 class Inbound(InboundCase):
+    def again(self, origins, more, headers=""):
+        self.reverse(headers, origins=origins, more=more)
+        os.kill(proc.wait_until(netns.agents, "agent")[0], signal.SIGHUP)
+
     def test_other_trusted_origins_for_the_next_connection(self):
-        self.reverse("127.0.0.0/24", more="proxyProtocol: require")
-        server, port = self.acceptor("lt")
-        agent, = proc.wait_until(netns.agents, "agent")
+        require = "proxyProtocol: require"
+        self.reverse(origins="127.0.0.2/32", more=require)
+        _, port = self.acceptor("lt")
 
         def shown(source):
-            answer = ask(("127.0.0.1", port), proxy_v1() + b"line\n", source).decode()
-            return line_of(answer).get("accept", "closed").rpartition(":")[0], line_of(answer).get("data")
-        self.assertEqual(shown("127.0.0.2"), ("198.51.100.7", "line"))
-        self.assertEqual(shown("127.0.1.2")[0], "127.0.1.2")
+            said = line_of(ask(("127.0.0.1", port), proxy_v1() + b"line\n", source).decode())
+            return said.get("accept", "closed").rpartition(":")[0], said.get("data", "").split(" ")[0]
+        believed, not_believed = (CLIENT, "line"), ("127.0.1.2", "PROXY")
+        self.assertEqual([shown("127.0.0.2"), shown("127.0.1.2")], [believed, not_believed])
         for turn in range(3):  # more often than there are places in the page
             trusted, other = ("127.0.1.2", "127.0.0.2") if turn % 2 == 0 else ("127.0.0.2", "127.0.1.2")
-            self.reverse(trusted + "/32", more="proxyProtocol: require")
-            os.kill(agent, signal.SIGHUP)
-            proc.wait_until(lambda: shown(trusted) == ("198.51.100.7", "line"), "the new origin's header is believed")
-            self.assertEqual(shown(other)[0], other)
-            self.assertRegex(shown(other)[1], "^PROXY")
+            self.again(trusted + "/32", require)
+            proc.wait_until(lambda: shown(trusted) == believed, "the new origin's header is believed")
+            self.assertEqual(shown(other), (other, "PROXY"))
+
+    def test_nginx_and_another_header_for_the_next_request_of_an_open_connection(self):
+        self.reverse("X-Forwarded-For")
+        port = self.nginx(nginx_server(self.free_port()))
+        with connect(("127.0.0.1", port), "127.0.0.2") as peer:
+            answers = Answers(peer)
+
+            def client():
+                peer.sendall(request(fields=[("X-Forwarded-For", CLIENT), ("X-Real-IP", "198.51.100.8")], close=False))
+                status, body = answers.next()
+                self.assertEqual(status, 200)
+                return fields(body)["client"]
+            self.assertEqual(client(), CLIENT)
+            self.again(TRUSTED, "", "X-Real-IP")
+            proc.wait_until(lambda: client() == "198.51.100.8", "the new header is used")
+
+    def test_switching_it_off_is_refused(self):
+        self.reverse(origins="127.0.0.2/32", more="proxyProtocol: require")
+        server, port = self.acceptor("lt")
+        self.again("", "")
+        server.wait_line("event=reload_failed .*switches the reverse proxy off")
+        said = line_of(ask(("127.0.0.1", port), proxy_v1() + b"line\n", "127.0.0.2").decode())
+        self.assertEqual(said["accept"], f"{CLIENT}:40000")
+
+
+class Tls(ReloadCase):
+    """Towards an https:// proxy: what stands goes on with the session that it has."""
+
+    def test_a_renewed_file_of_authorities_and_an_open_tunnel(self):
+        directory = type(self).class_directory
+        authority, stranger = Authority(directory), Authority(directory, "stranger")
+        front = self.use(Front(self.proxy, authority.certificate("proxy", "IP:127.0.0.21"), address="127.0.0.21"))
+        with open(authority.file) as file, open(stranger.file) as other:
+            good, wrong = file.read(), other.read()
+        bundle = self.file("ca.pem", good)
+        self.proxy_values(f"https://127.0.0.21:{front.port}", more=f"tls:\n  caFile: {bundle}\n")
+        self.begin(PYTHON, "-u", "-c", f"""
+import socket, sys
+held = socket.create_connection(('{FAR}', 7))
+assert held.recv(6) == b'hello\\n'
+""" + PROGRAM + """
+    held.sendall(b'still')
+    assert held.recv(5) == b'still'
+""")
+        self.assertEqual(self.reach(), "proxy")
+        self.swap("nothing of use\n", bundle)
+        line = self.wait_event("reload_failed")[0]
+        self.assertIn("no certificate can be read", line)
+        self.assertEqual(self.reach(), "proxy")
+        self.swap(wrong, bundle)
+        self.wait_event("reloaded")
+        self.tell(FAR)
+        self.wait_event("connect_failed")
+        self.assertIn("cause=tls_verification", self.lines("connect_failed")[0])
+        self.swap(wrong + good, bundle)
+        self.wait_event("reloaded", 2)
+        proc.wait_until(lambda: len(self.said()) == 3, "the failure", process=self.runner)
+        self.assertEqual(self.reach(), "proxy")
 
 
 class Load(ReloadCase):
@@ -380,11 +447,9 @@ print('failed', failed, flush=True)
 """)
 
         def made():
-            count = self.runner.out.count("made")
+            count = len(self.said())
             self.tell("how many")
-            lines = proc.wait_until(lambda: (out := self.runner.out.splitlines())[count:] and out, "a number",
-                                    process=self.runner)
-            return int(lines[-1].split()[1])
+            return int(proc.wait_until(lambda: self.said()[count:], "a number", process=self.runner)[0].split()[1])
         start = proc.wait_until(made, "the first connections")
         for turn in range(8):
             self.swap(self.text(NEAR if turn % 2 == 0 else ""))
@@ -401,9 +466,9 @@ print('failed', failed, flush=True)
         proc.wait_until(lambda: made() >= here + 40, "more connections", 30)
         self.assertEqual(squid.targets().count(f"{NEAR}:7"), before)
         self.tell("end")
-        self.runner.wait_line("^failed")
-        self.assertIn("failed []", self.runner.out)
-        self.assertGreater(made_last := int(self.runner.out.split("made")[-1].split()[0]), start + 240, made_last)
+        proc.wait_until(lambda: self.said()[-1].startswith("failed"), "the end", process=self.runner)
+        self.assertEqual(self.said()[-1], "failed []")
+        self.assertGreater(here, start + 240)
         self.assertEqual(self.lines("connect_failed"), [])
 
 
