@@ -21,7 +21,7 @@ struct Sources {
   std::string file;  // "": $TOWPATH_CONFIG when that is set, else none
   Overrides overrides;
   std::map<std::string, std::string> environment;
-  std::string directory;  // where relative paths begin; "": where the process is now
+  std::string directory = {};  // where relative paths begin; "": where the process is now
 };
 
 struct Loaded {

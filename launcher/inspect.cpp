@@ -36,14 +36,14 @@ std::string split_destination(const std::string& text, std::string& host, std::u
 }  // namespace
 
 Sources lasting_sources(const Common& options) {
-  Sources out{options.file, options.overrides, environment_map(environ), {}};
+  Sources out{options.file, options.overrides, environment_map(environ)};
   char directory[PATH_MAX];
   if (getcwd(directory, sizeof directory) != nullptr) out.directory = directory;
   return out;
 }
 
 Loaded load_and_report(const Common& options) {
-  return load_and_report(Sources{options.file, options.overrides, environment_map(environ), {}});
+  return load_and_report(Sources{options.file, options.overrides, environment_map(environ)});
 }
 
 Loaded load_and_report(const Sources& sources) {
