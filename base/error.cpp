@@ -66,12 +66,11 @@ std::string_view errno_name(int number) noexcept {
     NAME(ECONNRESET)
     NAME(EHOSTUNREACH)
     NAME(EINPROGRESS)
-    NAME(EINTR)
-    NAME(EINVAL)
-    NAME(EIO) NAME(EISCONN) NAME(EMFILE) NAME(ENAMETOOLONG) NAME(ENETDOWN) NAME(ENETUNREACH) NAME(ENFILE) NAME(ENOBUFS)
-        NAME(ENOENT) NAME(ENOMEM) NAME(ENOTCONN) NAME(EOPNOTSUPP) NAME(EPERM) NAME(EPIPE) NAME(EPROTO) NAME(ETIMEDOUT)
+    NAME(EINTR) NAME(EINVAL) NAME(EIO) NAME(EISCONN) NAME(EMFILE) NAME(ENAMETOOLONG) NAME(ENETDOWN) NAME(ENETUNREACH)
+        NAME(ENFILE) NAME(ENOBUFS) NAME(ENOENT) NAME(ENOMEM) NAME(ENOTCONN) NAME(EOPNOTSUPP) NAME(EPERM) NAME(EPIPE)
+            NAME(EPROTO) NAME(ETIMEDOUT)
 #undef NAME
-            default : return "errno";  // not one of ours: the caller prints the number beside it
+                default : return "errno";  // not one of ours: the caller prints the number beside it
   }
 }
 
