@@ -83,12 +83,7 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
                   Shelf(kept.listeners_in.get(), kept.listeners_out.get()), kept.token) {
   const auto any = names_.synthetic_prefix_v6();
   page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);
-  page_.set_setuid_direct(policy_->setuid == SetuidMode::direct);
-  page_.set_udp_blocked(policy_->udp == UdpMode::block && policy_->any_proxy());
-  proxies_.adopt(*policy_);
-  for (const ProxyList* list : policy_->proxy_lists())
-    for (const ProxyUrl& proxy : *list)
-      if (const IpAddress literal = IpAddress::parse(proxy.host)) on_proxy_found({{literal, proxy.port}});
+  publish_policy();
   bell_.hang(Shelf(kept_.shelf_in.get(), kept_.shelf_out.get()));
   closed_v4_port_ = reserve_closed_port(AF_INET, closed_v4_);
   closed_v6_port_ = reserve_closed_port(AF_INET6, closed_v6_);

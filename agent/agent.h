@@ -22,6 +22,7 @@
 #include "agent/plain_relays.h"
 #include "agent/proxy_pool.h"
 #include "agent/relay.h"
+#include "agent/reload_state.h"
 #include "agent/ruling.h"
 #include "agent/stats.h"
 #include "agent/supervisor/supervisor.h"
@@ -39,11 +40,23 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   [[nodiscard]] bool any_asker_alive();
   // For `status`: the program that this agent was started with, when there is one.
   void set_program(pid_t pid) noexcept { program_ = pid; }
+  // One of them that is still there; 0: none.
+  [[nodiscard]] pid_t any_asker();
+
+  [[nodiscard]] const Policy& policy() const noexcept { return *policy_; }
+  // Whether programs of this tree ask about what they accept.
+  [[nodiscard]] bool inbound_possible() const noexcept { return inbound_.on(); }
+  // Valid for the next connect, lookup and accept of every process of the tree. False, and nothing has changed: its TLS
+  // files cannot be used. The range of synthetic addresses stays what it was at the start.
+  [[nodiscard]] bool set_policy(std::shared_ptr<const Policy> next, std::string& why);
+  void note_reload(bool applied, std::string problem);
+  [[nodiscard]] const ReloadState& reloads() const noexcept { return reloads_; }
 
  private:
   Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, const Log& log, PageWriter page,
         SyntheticNames names);
   bool open(std::string& why);
+  void publish_policy();
   void accept();
   void sweep();
 
@@ -152,6 +165,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   std::uint64_t tunnels_counted_ms_ = 0;
   MetricsDoor metrics_;
   Supervisor supervisor_;
+  ReloadState reloads_;
 };
 
 }  // namespace towpath

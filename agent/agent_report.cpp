@@ -164,6 +164,9 @@ std::string Agent::status_text(wire::StatusFormat format) {
   for (const ProxyCounters& each : stats_.proxies()) out.proxies.push_back({&each, running[&each]});
   for (const ProxyPool::Health& each : proxies_.health(uv_now(loop_)))
     out.health.push_back({each.proxy, each.healthy, each.failures, each.cause, each.next_trial_ms});
+  out.reload = ReloadStatus{reloads_.applied, reloads_.failed, {}};
+  if (reloads_.last_at != 0)
+    out.reload->last_result = reloads_.last_applied ? "applied" : "refused: " + reloads_.last_problem;
   if (inbound_.on()) out.inbound = &inbound_.counters();
   return render(out, format);
 }

@@ -82,15 +82,17 @@ std::uint64_t socket_cookie(int fd) noexcept { return option64(fd, SO_COOKIE); }
 
 Inbound::Inbound(Host& host, const ReverseSettings& settings, InboundPage& page, int client_table, const Log& log)
     : host_(host),
-      settings_(settings),
+      settings_(&settings),
       ranges_(trusted_ranges(settings)),
       page_(page),
-      clients_(inbound_on(settings) ? client_table : -1),
+      clients_(client_table),
       log_(log),
-      on_(inbound_on(settings)),
+      on_(client_table != -1),
       doors_(page),
       room_(host.loop(), bounds_of(settings)) {
-  publish();
+  page_.ready.store(0, std::memory_order_relaxed);
+  publish_rules();
+  page_.on.store(on_ ? 1 : 0, std::memory_order_release);
 }
 
 Inbound::~Inbound() {
@@ -101,25 +103,32 @@ Inbound::~Inbound() {
   sweep();
 }
 
-void Inbound::publish() {
-  page_.ready.store(0, std::memory_order_relaxed);
-  page_.range_count = 0;
-  page_.all_are_questions = ranges_.size() > inbound_page_ranges ? 1 : 0;
-  if (page_.all_are_questions == 0)
-    for (const AddressRange& each : ranges_) page_.ranges[page_.range_count++] = each;
-  page_.default_rule = rule_bits(default_inbound_rule(settings_), ranges_);
-  page_.by_port = settings_.all_ports ? 0 : 1;
-  for (const ManagedPort& each : settings_.ports)
-    if (!settings_.all_ports)
-      page_.port_rules[each.port] = inbound_listed | rule_bits(inbound_rule(settings_, each.port), ranges_);
-  page_.on.store(on_ ? 1 : 0, std::memory_order_release);
+void Inbound::publish_rules() {
+  write_inbound_rules(page_, [this](InboundRules& rules) noexcept {
+    rules.all_are_questions = ranges_.size() > inbound_page_ranges ? 1 : 0;
+    if (rules.all_are_questions == 0)
+      for (const AddressRange& each : ranges_) rules.ranges[rules.range_count++] = each;
+    rules.default_rule = rule_bits(default_inbound_rule(*settings_), ranges_);
+    rules.by_port = settings_->all_ports ? 0 : 1;
+    for (const ManagedPort& each : settings_->ports)
+      if (!settings_->all_ports)
+        rules.port_rules[each.port] = inbound_listed | rule_bits(inbound_rule(*settings_, each.port), ranges_);
+  });
+}
+
+void Inbound::set(const ReverseSettings& settings) {
+  settings_ = &settings;
+  ranges_ = trusted_ranges(settings);
+  room_.set_patience(bounds_of(settings).patience_ms);
+  rules_changed_ = true;
+  publish_rules();
 }
 
 Inbound::Verdict Inbound::judge(UniqueFd accepted, std::uint64_t listener, const Endpoint& peer) {
   Verdict out;
   const Endpoint local = own_end(accepted.get());
   const InboundDoor* door = nullptr;
-  AcceptStep step = peer.address && local.address ? accept_step(page_, peer, local, door) : AcceptStep::give;
+  AcceptStep step = peer.address && local.address ? accept_step(page_, peer, local, door).step : AcceptStep::give;
   if (step == AcceptStep::bell) {
     std::optional<Ready> called;
     if (answer_bell(peer, called)) {

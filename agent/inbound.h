@@ -62,11 +62,16 @@ class Inbound {
     ~Host() = default;
   };
 
-  // Writes `page`; borrows all but `settings`.
+  // Writes `page`; borrows everything. `client_table`: -1 in a tree that was started without a reverse proxy: accept is
+  // untouched there, whatever the settings say.
   Inbound(Host& host, const ReverseSettings& settings, InboundPage& page, int client_table, const Log& log);
   ~Inbound();
 
   [[nodiscard]] bool on() const noexcept { return on_; }
+  // New settings, for the next accept and the next request. What is held stays under the rule that it came by.
+  void set(const ReverseSettings& settings);
+  // Connections may be there, or on their way, for a listener whose port has no rule any more.
+  [[nodiscard]] bool rules_changed() const noexcept { return rules_changed_; }
 
   // ---- for front ends
 
@@ -102,7 +107,7 @@ class Inbound {
   // ---- for the parts (HeldConnection, HttpSplit, InboundBell)
 
   Host& host() noexcept { return host_; }
-  const ReverseSettings& settings() const noexcept { return settings_; }
+  const ReverseSettings& settings() const noexcept { return *settings_; }
   TrustedRanges ranges() const noexcept { return ranges_; }
   WaitingRoom& room() noexcept { return room_; }
   InboundDoors& doors() noexcept { return doors_; }
@@ -121,18 +126,19 @@ class Inbound {
     Ready ready;
     std::unique_ptr<InboundBell> bell;
   };
-  void publish();
+  void publish_rules();
   void make_ready(Ready ready, bool first);
   Ready take(std::list<Waiting>::iterator at);
   [[nodiscard]] bool note(const Ready& ready);
 
   Host& host_;
-  const ReverseSettings& settings_;
+  const ReverseSettings* settings_;
   std::vector<AddressRange> ranges_;
   InboundPage& page_;
   ClientTableWriter clients_;
   const Log& log_;
   bool on_;
+  bool rules_changed_ = false;
   InboundDoors doors_;
   WaitingRoom room_;
   InboundCounters counters_;

@@ -182,6 +182,11 @@ LogLine& LogLine::about(int pid) {
   return add("pid", pid);
 }
 
+LogLine& LogLine::shown_to(int pid) {
+  pid_ = pid;
+  return *this;
+}
+
 LogLine& LogLine::add(std::string_view key, std::int64_t value) {
   if (log_ != nullptr) put(key, std::to_string(value), true);
   return *this;

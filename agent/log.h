@@ -69,6 +69,8 @@ class LogLine {
   LogLine& add(std::string_view key, std::string_view value);
   LogLine& add(std::string_view key, std::int64_t value);
   LogLine& about(int pid);  // adds pid=
+  // Where lines go to the process that they are about: a line that is about none of them goes to this one's.
+  LogLine& shown_to(int pid);
 
  private:
   friend class Log;

@@ -99,7 +99,7 @@ std::string as_text(const Status& s) {
             std::to_string(s.uid) + ", up " + duration(s.now_unix - s.started_unix));
   if (s.program_pid != 0) out.row("program", s.program + " (pid " + std::to_string(s.program_pid) + ")");
   out.row("configuration", s.source);
-  if (s.reload) {
+  if (s.reload && s.reload->done + s.reload->failed != 0) {
     std::string reloads = number(s.reload->done) + " reloads, " + number(s.reload->failed) + " failed";
     if (!s.reload->last_result.empty()) reloads += "; the last: " + s.reload->last_result;
     out.row("", reloads);

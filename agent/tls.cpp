@@ -132,8 +132,13 @@ bool TlsClient::load_certificate(const TlsSettings& settings, std::string& why) 
   return false;
 }
 
+TlsClient::~TlsClient() {
+  if (context_) SSL_CTX_set_app_data(context_.get(), nullptr);  // the context lives as long as its last channel
+}
+
 int TlsClient::on_new_session(SSL* ssl, SSL_SESSION* session) {
   auto* self = static_cast<TlsClient*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+  if (self == nullptr) return 0;  // and the key is gone with it
   const auto* key = static_cast<const std::string*>(SSL_get_app_data(ssl));
   if (key == nullptr) return 0;
   self->sessions_[*key].reset(session);

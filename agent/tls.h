@@ -59,6 +59,11 @@ class TlsClient {
   // fit, ...): nothing is then connected.
   [[nodiscard]] static std::unique_ptr<TlsClient> create(const TlsSettings& settings, std::string& why);
 
+  TlsClient(const TlsClient&) = delete;
+  TlsClient& operator=(const TlsClient&) = delete;
+  // Channels may outlive it; their sessions are then not kept.
+  ~TlsClient();
+
   // A connection to that proxy over `fd`; resumes the last session when there is one.
   [[nodiscard]] std::unique_ptr<TlsChannel> open(const ProxyUrl& proxy, int fd);
 

@@ -36,6 +36,8 @@ class WaitingRoom {
   };
   WaitingRoom(uv_loop_t* loop, Bounds bounds) : loop_(loop), bounds_(bounds) {}
 
+  // For those who enter from now on. One who has less time than others before him still waits for their turn.
+  void set_patience(std::uint64_t ms) noexcept { bounds_.patience_ms = ms; }
   // Its time begins now, also when it was there already.
   void enter(Guest& guest, const IpAddress& source);
   void leave(Guest& guest) noexcept;

@@ -46,6 +46,11 @@ void Draft::add_source(std::string_view name) {
   if (std::find(sources.begin(), sources.end(), name) == sources.end()) sources.emplace_back(name);
 }
 
+std::string Draft::resolved(std::string_view path) const {
+  if (directory.empty() || path.empty() || path.starts_with('/')) return std::string(path);
+  return directory + (directory.ends_with('/') ? "" : "/") + std::string(path);
+}
+
 void Draft::proxies(const std::vector<Given>& given, ProxyList Policy::*slot, bool Claimed::*claim) {
   ProxyList list;
   bool any = false;

@@ -15,6 +15,7 @@ struct Draft {
   Policy policy;
   std::vector<Problem> problems;
   std::vector<std::string> sources;
+  std::string directory;    // as in Sources
   bool configured = false;  // anything said that changes what happens to a connection
 
   struct Claimed {
@@ -29,6 +30,8 @@ struct Draft {
   void error(std::string where, std::string what);
   void warning(std::string where, std::string what);
   void add_source(std::string_view name);
+  // A path that the operator wrote, from where relative ones begin.
+  [[nodiscard]] std::string resolved(std::string_view path) const;
 
   struct Given {
     std::string text, where;

@@ -1,5 +1,6 @@
 #include "config/load.h"
 
+#include <functional>
 #include <optional>
 
 #include "config/draft.h"
@@ -14,6 +15,7 @@ namespace {
 
 constexpr std::size_t most_file_bytes = 1 << 20;
 constexpr std::size_t most_credential_bytes = 1 << 12;
+constexpr std::size_t most_tls_bytes = 4 << 20;  // a bundle of every authority there is has a quarter of a megabyte
 
 void read_overrides(const Overrides& overrides, Draft& draft) {
   const auto given = [](const std::vector<std::string>& texts, const std::string& option) {
@@ -32,7 +34,7 @@ void read_overrides(const Overrides& overrides, Draft& draft) {
   if (draft.configured || draft.claimed.exempt) draft.add_source("command line");
 }
 
-void read_file(const Sources& sources, Draft& draft) {
+void read_file(const Sources& sources, Draft& draft, std::vector<std::string>& files) {
   std::string file = sources.file, where = "-c";
   if (file.empty()) {
     const auto found = sources.environment.find("TOWPATH_CONFIG");
@@ -40,8 +42,9 @@ void read_file(const Sources& sources, Draft& draft) {
     file = found->second;
     where = "$TOWPATH_CONFIG";
   }
+  files.push_back(draft.resolved(file));
   std::string error;
-  if (const auto text = read_text_file(file, most_file_bytes, error)) read_file_text(*text, file, draft);
+  if (const auto text = read_text_file(files.back(), most_file_bytes, error)) read_file_text(*text, file, draft);
   else draft.error(where, error);
 }
 
@@ -103,6 +106,18 @@ void check_sense(Draft& draft) {
                   "not used: neither headers nor proxyProtocol says how clients are announced");
 }
 
+// What the TLS files hold: a certificate that was renewed under its old name is another configuration.
+void note_tls_files(TlsSettings& tls, std::vector<std::string>& files) {
+  std::string all, error;
+  for (const std::string* path : {&tls.ca_file, &tls.cert_file, &tls.key_file}) {
+    if (path->empty()) continue;
+    files.push_back(*path);
+    if (const auto text = read_text_file(*path, most_tls_bytes, error)) all += *text;
+    all += '\n';
+  }
+  tls.content = std::hash<std::string>{}(all);
+}
+
 std::string joined(const std::vector<std::string>& words) {
   std::string out;
   for (const std::string& word : words) out += (out.empty() ? "" : ", ") + word;
@@ -113,14 +128,17 @@ std::string joined(const std::vector<std::string>& words) {
 
 Loaded load(const Sources& sources) {
   Draft draft;
+  Loaded out;
+  draft.directory = sources.directory;
   read_overrides(sources.overrides, draft);
-  read_file(sources, draft);
+  read_file(sources, draft, out.files);
   read_environment(sources.environment, draft);
   apply_credentials_file(draft);
   check_sense(draft);
   check_effect(draft);
+  if (!draft.credentials_file.path.empty()) out.files.push_back(draft.credentials_file.path);
+  note_tls_files(draft.policy.tls, out.files);
 
-  Loaded out;
   const bool broken = has_error(draft.problems);
   draft.policy.source = joined(draft.sources);
   out.problems = std::move(draft.problems);

@@ -22,6 +22,7 @@ struct Sources {
   std::string file;  // "": $TOWPATH_CONFIG when that is set, else none
   Overrides overrides;
   std::map<std::string, std::string> environment;
+  std::string directory = {};  // where relative paths begin; "": where the process is now
 };
 
 struct Loaded {
@@ -29,6 +30,7 @@ struct Loaded {
   std::vector<Problem> problems;
   bool configured = false;  // anything at all said about proxies or a reverse proxy (an exempt list alone is not)
   std::vector<std::string> used_environment;  // the proxy variables present: http_proxy, HTTPS_PROXY, ...
+  std::vector<std::string> files;             // every file that was read, or could not be: what to watch
 };
 
 [[nodiscard]] Loaded load(const Sources& sources);

@@ -40,6 +40,7 @@ struct TlsSettings {
   std::string ca_file, cert_file, key_file, server_name;  // empty: the usual places; no client certificate; the host
   bool insecure_skip_verify = false;
   std::vector<std::string> ca_dirs;
+  std::uint64_t content = 0;  // a hash of what the files held when they were read: two policies differ by that, too
 };
 
 struct ManagedPort {

@@ -41,20 +41,20 @@ void read_proxy(const Environment& environment, std::initializer_list<const char
 void read_tls(const Environment& environment, Draft& draft) {
   TlsSettings& tls = draft.policy.tls;
   if (!draft.claimed.authorities) {
-    if (const Variable file = first_of(environment, {"SSL_CERT_FILE"})) tls.ca_file = file.value;
+    if (const Variable file = first_of(environment, {"SSL_CERT_FILE"})) tls.ca_file = draft.resolved(file.value);
     std::string_view dirs = first_of(environment, {"SSL_CERT_DIR"}).value;
     while (!dirs.empty()) {
       const std::string_view dir = dirs.substr(0, dirs.find(':'));
       dirs.remove_prefix(std::min(dir.size() + 1, dirs.size()));
-      if (!dir.empty()) tls.ca_dirs.emplace_back(dir);
+      if (!dir.empty()) tls.ca_dirs.push_back(draft.resolved(dir));
     }
   }
   if (draft.claimed.client_certificate) return;
   const Variable certificate = first_of(environment, {"SSL_CLIENT_CERT_FILE"});
   const Variable key = first_of(environment, {"SSL_CLIENT_KEY_FILE"});
   if (certificate && key) {
-    tls.cert_file = certificate.value;
-    tls.key_file = key.value;
+    tls.cert_file = draft.resolved(certificate.value);
+    tls.key_file = draft.resolved(key.value);
   } else if (certificate || key) {
     draft.warning(certificate ? certificate.where() : key.where(),
                   "not used: SSL_CLIENT_CERT_FILE and SSL_CLIENT_KEY_FILE go together");

@@ -77,11 +77,12 @@ void read_synthetic_range(Section& in, Prefix& out) {
 }
 
 // A path to a file that must be there now: otherwise the first connection would find out.
-std::string read_path(Section& in, std::string_view key) {
-  const auto path = in.text(key);
-  if (!path) return {};
-  if (::access(path->c_str(), R_OK) == -1) in.error(*in.get(key), key, "cannot read " + quoted(*path));
-  return *path;
+std::string read_path(Section& in, std::string_view key, const Draft& draft) {
+  const auto text = in.text(key);
+  if (!text) return {};
+  std::string path = draft.resolved(*text);
+  if (::access(path.c_str(), R_OK) == -1) in.error(*in.get(key), key, "cannot read " + quoted(path));
+  return path;
 }
 
 void read_tls(Section& proxy, std::string_view file, Draft& draft) {
@@ -89,10 +90,10 @@ void read_tls(Section& proxy, std::string_view file, Draft& draft) {
   if (found == nullptr) return;
   Section in(*found, proxy.path_of("tls"), file, draft.problems);
   TlsSettings& tls = draft.policy.tls;
-  tls.ca_file = read_path(in, "caFile");
-  in.list("caDirs", [&](const std::string& text, const std::string&) { tls.ca_dirs.push_back(text); });
-  tls.cert_file = read_path(in, "certFile");
-  tls.key_file = read_path(in, "keyFile");
+  tls.ca_file = read_path(in, "caFile", draft);
+  in.list("caDirs", [&](const std::string& text, const std::string&) { tls.ca_dirs.push_back(draft.resolved(text)); });
+  tls.cert_file = read_path(in, "certFile", draft);
+  tls.key_file = read_path(in, "keyFile", draft);
   draft.claimed.authorities = !tls.ca_file.empty() || !tls.ca_dirs.empty();
   draft.claimed.client_certificate = !tls.cert_file.empty() || !tls.key_file.empty();
   if (tls.cert_file.empty() != tls.key_file.empty())
@@ -127,7 +128,7 @@ void read_proxy_section(const Node& node, const std::string& path, const std::st
   policy.connect_timeout = in.duration("connectTimeout", 10ms, 1h).value_or(policy.connect_timeout);
   in.choice("setuid", setuid_words, policy.setuid);
   if (const auto credentials = in.text("credentialsFile"))
-    draft.credentials_file = {*credentials, in.where(*in.get("credentialsFile"), "credentialsFile")};
+    draft.credentials_file = {draft.resolved(*credentials), in.where(*in.get("credentialsFile"), "credentialsFile")};
   read_tls(in, file, draft);
   in.finish();
 }

@@ -18,6 +18,7 @@
 #include "agent/agent.h"
 #include "launcher/descriptors.h"
 #include "launcher/processes.h"
+#include "launcher/reloader.h"
 
 namespace towpath {
 
@@ -69,7 +70,7 @@ bool somebody_listens(const std::string& name) {
 }
 
 // In the new session: the agent proper. `ready` gets a byte when it listens.
-int run_standalone(std::shared_ptr<const Policy> policy, Kept& kept, const Log& log, UniqueFd ready) {
+int run_standalone(std::shared_ptr<const Policy> policy, Sources sources, Kept& kept, const Log& log, UniqueFd ready) {
   uv_loop_t loop;
   uv_loop_init(&loop);
   std::string why;
@@ -82,12 +83,13 @@ int run_standalone(std::shared_ptr<const Policy> policy, Kept& kept, const Log& 
   ready.reset();
   for (const int fd : {0, 1, 2}) silence(fd);
   const IdleWatch idle(&loop, *agent);
+  const Reloader reloader(&loop, *agent, std::move(sources), log);
   return uv_run(&loop, UV_RUN_DEFAULT);
 }
 
 }  // namespace
 
-int serve_standalone(std::shared_ptr<const Policy> policy, const std::string& name, const Log& log) {
+int serve_standalone(std::shared_ptr<const Policy> policy, Sources sources, const std::string& name, const Log& log) {
   // The program's own dispositions and mask came with the exec.
   for (int each = 1; each < NSIG; ++each) signal(each, SIG_DFL);
   for (const int each : {SIGPIPE, SIGXFSZ, SIGHUP, SIGTTOU}) signal(each, SIG_IGN);
@@ -126,10 +128,10 @@ int serve_standalone(std::shared_ptr<const Policy> policy, const std::string& na
     if (!kept->metrics)
       LogLine(log, Level::error, "metrics_unavailable").add("TOWPATH_METRICS", metrics).add("reason", why);
   }
-  return run_standalone(std::move(policy), *kept, log, std::move(ready));
+  return run_standalone(std::move(policy), std::move(sources), *kept, log, std::move(ready));
 }
 
-int serve_alone(std::shared_ptr<const Policy> policy, Kept& kept, const Log& log) {
+int serve_alone(std::shared_ptr<const Policy> policy, Sources sources, Kept& kept, const Log& log) {
   signal(SIGPIPE, SIG_IGN);
   raise_descriptor_limit();
   uv_loop_t loop;
@@ -140,6 +142,7 @@ int serve_alone(std::shared_ptr<const Policy> policy, Kept& kept, const Log& log
     LogLine(log, Level::error, "agent_failed").add("reason", why);
     return 1;
   }
+  const Reloader reloader(&loop, *agent, std::move(sources), log);
   return uv_run(&loop, UV_RUN_DEFAULT);
 }
 

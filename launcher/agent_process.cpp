@@ -1,5 +1,6 @@
 #include <cerrno>
 #include <cstdlib>
+#include <optional>
 
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -9,6 +10,7 @@
 #include "agent/agent.h"
 #include "launcher/descriptors.h"
 #include "launcher/processes.h"
+#include "launcher/reloader.h"
 
 namespace towpath {
 
@@ -35,6 +37,8 @@ class AgentMain {
     uv_poll_start(lifeline_.get(), UV_READABLE | UV_DISCONNECT,
                   [](uv_poll_t* handle, int, int) { static_cast<AgentMain*>(handle->data)->linger(); });
     if (program_ != 0) report(ProgramReport::Kind::started, 0);
+    reloader_.emplace(&loop_, *agent_, std::move(setup_.sources), *setup_.log,
+                      [this] { report(ProgramReport::Kind::reloaded, 0); });
     reap();
     uv_run(&loop_, UV_RUN_DEFAULT);
     return 0;
@@ -114,12 +118,14 @@ class AgentMain {
   uv_loop_t loop_{};
   std::unique_ptr<Agent> agent_;
   UvSignal child_;
+  std::optional<Reloader> reloader_;
   UvPoll lifeline_;
   UvTimer poller_;
 };
 
 // What P was sent, and what a terminal sends to the group that this process is about to leave, is not for the agent: it
-// ends when its tree has ended, also where a service manager signals every process at once.
+// ends when its tree has ended, also where a service manager signals every process at once. (SIGHUP is for the
+// reloader, once that is there.)
 void ignore_signals() {
   for (const int each : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGTSTP, SIGPIPE}) signal(each, SIG_IGN);
   signal(SIGTTOU, SIG_IGN);  // writing a log line to the terminal must not stop the agent

@@ -62,6 +62,10 @@ int status_command(const StatusOptions& options);
 
 // Loads and prints every problem to standard error. A null policy: at least one of them is an error.
 [[nodiscard]] Loaded load_and_report(const Common& options);
+[[nodiscard]] Loaded load_and_report(const Sources& sources);
+// What the command line and the environment say, relative paths from the current directory: for a process that will
+// read it all again later, wherever it is then.
+[[nodiscard]] Sources lasting_sources(const Common& options);
 // One line on standard error, with the remedy, when neither proxies nor a reverse proxy are configured.
 void warn_of_nothing(const Policy& policy);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <climits>
 #include <cstdio>
 
 #include <unistd.h>
@@ -35,8 +36,19 @@ std::string split_destination(const std::string& text, std::string& host, std::u
 
 }  // namespace
 
+Sources lasting_sources(const Common& options) {
+  Sources out{options.file, options.overrides, environment_map(environ)};
+  char directory[PATH_MAX];
+  if (getcwd(directory, sizeof directory) != nullptr) out.directory = directory;
+  return out;
+}
+
 Loaded load_and_report(const Common& options) {
-  Loaded loaded = load({options.file, options.overrides, environment_map(environ)});
+  return load_and_report(Sources{options.file, options.overrides, environment_map(environ)});
+}
+
+Loaded load_and_report(const Sources& sources) {
+  Loaded loaded = load(sources);
   for (const Problem& problem : loaded.problems)
     print(stderr, std::string("towpath: ") + (problem.severity == Problem::Severity::warning ? "warning: " : "") +
                       problem.text() + "\n");

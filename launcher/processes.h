@@ -22,14 +22,14 @@
 #include "agent/kept.h"
 #include "agent/log.h"
 #include "base/unique_fd.h"
-#include "config/policy.h"
+#include "config/load.h"
 #include "trap/filter.h"
 
 namespace towpath {
 
 // From A to P, one write each.
 struct ProgramReport {
-  enum class Kind : int { started, exited, killed, agent_failed } kind;
+  enum class Kind : int { started, exited, killed, agent_failed, reloaded } kind;
   int value;  // exit status or signal
   pid_t pid;
 };
@@ -47,6 +47,7 @@ struct Program {
 
 struct AgentProcess {
   std::shared_ptr<const Policy> policy;
+  Sources sources;  // where it came from, and later ones come from
   Kept* kept = nullptr;
   Log* log = nullptr;
   pid_t supervisor = 0;              // P
@@ -61,12 +62,12 @@ struct AgentProcess {
 [[noreturn]] void run_agent_process(AgentProcess setup);
 
 // `towpath agent`: serves until a signal ends it. Returns the exit status.
-int serve_alone(std::shared_ptr<const Policy> policy, Kept& kept, const Log& log);
+int serve_alone(std::shared_ptr<const Policy> policy, Sources sources, Kept& kept, const Log& log);
 
 // The agent that a preloaded library starts (`towpath agent --standalone NAME`). Descriptor 3 is the writing end of a
 // pipe: one byte when the agent listens (or another one does), its end when there will be none. Ends a minute after its
 // last asker.
-int serve_standalone(std::shared_ptr<const Policy> policy, const std::string& name, const Log& log);
+int serve_standalone(std::shared_ptr<const Policy> policy, Sources sources, const std::string& name, const Log& log);
 
 // C, between fork and exec. Waits for one byte on `go`; its end without one means that no agent came up,
 // or that P is gone.

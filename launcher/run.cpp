@@ -80,7 +80,8 @@ bool open_metrics(const std::string& option, UniqueFd& out) {
 int run_command(const RunOptions& options) {
   if (options.command.empty())
     return complain(exit_towpath_failed, "run: no command given (towpath run [options] [--] CMD [ARG...])");
-  const Loaded loaded = load_and_report(options.common);
+  Sources sources = lasting_sources(options.common);
+  const Loaded loaded = load_and_report(sources);
   if (!loaded.policy) return exit_towpath_failed;
 
   Program program;
@@ -140,13 +141,15 @@ int run_command(const RunOptions& options) {
   set_variable(program.environment, std::string(wire::control_variable), kept->control_value());
   AgentProcess blueprint;
   blueprint.policy = loaded.policy;
+  blueprint.sources = std::move(sources);
   blueprint.kept = &*kept;
   blueprint.log = &log;
   return supervise(std::move(blueprint), program);
 }
 
 int agent_command(const AgentOptions& options) {
-  const Loaded loaded = load_and_report(options.common);
+  Sources sources = lasting_sources(options.common);
+  const Loaded loaded = load_and_report(sources);
   if (!loaded.policy) return exit_towpath_failed;
   std::string why;
   auto opened = open_log(options.logging, why);
@@ -154,7 +157,7 @@ int agent_command(const AgentOptions& options) {
   Log& log = opened->log;
   if (!options.standalone.empty()) {
     if (!opened->file) log.follow_askers();
-    return serve_standalone(loaded.policy, options.standalone, log);
+    return serve_standalone(loaded.policy, std::move(sources), options.standalone, log);
   }
   warn_of_nothing(*loaded.policy);
   auto kept = Kept::create(*loaded.policy, why);
@@ -165,7 +168,7 @@ int agent_command(const AgentOptions& options) {
   std::printf("LD_PRELOAD=%s\n%.*s=%s\n", library.c_str(), static_cast<int>(wire::control_variable.size()),
               wire::control_variable.data(), kept->control_value().c_str());
   std::fflush(stdout);
-  return serve_alone(loaded.policy, *kept, log);
+  return serve_alone(loaded.policy, std::move(sources), *kept, log);
 }
 
 }  // namespace towpath

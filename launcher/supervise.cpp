@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config/reconsider.h"
 #include "launcher/commands.h"
 #include "launcher/descriptors.h"
 #include "launcher/processes.h"
@@ -44,7 +45,11 @@ bool meant_for_group(const signalfd_siginfo& info) {
 class Supervisor {
  public:
   Supervisor(AgentProcess blueprint, const Program& program)
-      : policy_(std::move(blueprint.policy)), kept_(blueprint.kept), log_(blueprint.log), program_(program) {}
+      : policy_(std::move(blueprint.policy)),
+        sources_(std::move(blueprint.sources)),
+        kept_(blueprint.kept),
+        log_(blueprint.log),
+        program_(program) {}
 
   int run() {
     if (!open()) {
@@ -101,8 +106,8 @@ class Supervisor {
     if (agent_ == 0) {
       lifeline_out_.reset();
       go_.reset();
-      AgentProcess setup{policy_,       kept_,   log_, self, std::move(reports_out), std::move(lifeline_in_),
-                         std::move(go), program, pid_};
+      AgentProcess setup{policy_,       sources_, kept_, log_, self, std::move(reports_out), std::move(lifeline_in_),
+                         std::move(go), program,  pid_};
       run_agent_process(std::move(setup));
     }
     return true;
@@ -116,6 +121,7 @@ class Supervisor {
         case ProgramReport::Kind::started: let_go(report.pid); break;
         case ProgramReport::Kind::exited: end(report.value, 0); break;
         case ProgramReport::Kind::killed: end(128 + report.value, report.value); break;
+        case ProgramReport::Kind::reloaded: refresh_policy(); break;
         case ProgramReport::Kind::agent_failed: failed_at_start_ = pid_ == 0; break;
       }
     }
@@ -131,6 +137,13 @@ class Supervisor {
     early_.clear();
     [[maybe_unused]] const auto written = write(go_.get(), "g", 1);
     go_.reset();
+  }
+
+  // The newest policy that can be used, for an agent that may have to be started when the file is broken. It says
+  // itself what it finds.
+  void refresh_policy() {
+    const Reconsidered fresh = reconsider(*policy_, static_cast<bool>(kept_->clients), sources_);
+    if (fresh.policy) policy_ = fresh.policy;
   }
 
   void read_signals() {
@@ -191,6 +204,7 @@ class Supervisor {
       restarts_since_ = now.tv_sec;
       restarts_ = 0;
     }
+    refresh_policy();
     if (++restarts_ <= most_restarts && start_agent(nullptr, {})) return;
     LogLine(*log_, Level::error, "agent_given_up").add("hint", "tunnelled connects fail from now on; report this");
     // Asks fail instead of waiting for somebody who never comes; the name stays ours, so that nobody else answers to
@@ -223,6 +237,7 @@ class Supervisor {
   }
 
   std::shared_ptr<const Policy> policy_;
+  Sources sources_;
   Kept* kept_;
   Log* log_;
   const Program& program_;

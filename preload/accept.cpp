@@ -218,7 +218,7 @@ void defer_accept(int listener, std::uint8_t rule) noexcept {
   sys::call(SYS_setsockopt, listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
 }
 
-AcceptStep step_without_door(const InboundPage& page, const Accepted& a) noexcept {
+AcceptDecision step_without_door(const InboundPage& page, const Accepted& a) noexcept {
   Accepted stranger = a;
   stranger.peer.port = 0;
   const InboundDoor* none = nullptr;
@@ -241,18 +241,21 @@ Outcome look_at(Accepted& a) noexcept {
   // The common case needs no look at the own end: a trusted peer, from a port that is no door of the agent's, must send
   // a header (a call that was taken back has none).
   const InboundPage& inbound = known->inbound;
-  if (inbound.by_port == 0 && (inbound.default_rule & inbound_http) == 0 && inbound.all_are_questions == 0 &&
-      (inbound.default_rule & inbound_proxy_require) != 0 &&
-      inbound.doors[a.peer.port].kind.load(std::memory_order_acquire) == DoorKind::none &&
-      trusts({inbound.ranges, inbound.range_count}, a.peer.address)) {
-    defer_accept(a.listener, inbound.default_rule);
-    return read_header(a, true);
+  if (inbound.doors[a.peer.port].kind.load(std::memory_order_acquire) == DoorKind::none) {
+    const std::uint8_t common = read_inbound_rules(inbound, [&](const InboundRules& rules) noexcept {
+      const bool simple = rules.by_port == 0 && (rules.default_rule & inbound_http) == 0 &&
+                          rules.all_are_questions == 0 && (rules.default_rule & inbound_proxy_require) != 0;
+      return simple && rules.trust(a.peer.address) ? rules.default_rule : std::uint8_t{0};
+    });
+    if (common != 0) {
+      defer_accept(a.listener, common);
+      return read_header(a, true);
+    }
   }
   a.local = end_of(SYS_getsockname, a.fd);
   if (!a.local.address) return Outcome::give;
   const InboundDoor* door = nullptr;
-  AcceptStep step = accept_step(known->inbound, a.peer, a.local, door);
-  const std::uint8_t rule = inbound_rule_of(known->inbound, a.local.port);
+  auto [step, rule] = accept_step(known->inbound, a.peer, a.local, door);
   defer_accept(a.listener, rule);
   if (step == AcceptStep::bell) {
     switch (claim(a, a.peer)) {
@@ -264,7 +267,9 @@ Outcome look_at(Accepted& a) noexcept {
         return Outcome::fail;
       case Claimed::not_ours: break;
     }
-    step = step_without_door(known->inbound, a);
+    const AcceptDecision again = step_without_door(known->inbound, a);
+    step = again.step;
+    rule = again.rule;
   }
   // A call that was taken back before it was answered is a dead connection; so is a client from this host that has
   // gone.

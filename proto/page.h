@@ -15,7 +15,7 @@
 namespace towpath {
 
 inline constexpr std::uint32_t page_magic = 0x50505754;  // "TWPP"
-inline constexpr std::uint32_t page_version = 3;
+inline constexpr std::uint32_t page_version = 4;
 inline constexpr std::uint32_t page_entries = 65536;
 inline constexpr std::uint32_t page_window = 32;  // an entry stands at most this far behind its hash
 inline constexpr std::uint32_t page_dns_doors = 64;
@@ -73,13 +73,13 @@ struct Page {
   std::atomic<std::uint32_t> pending;  // entries in state pending or lost, or held: 0 keeps every hook out of the way
   std::uint32_t synthetic_v4;          // host order
   std::uint32_t synthetic_v4_bits;
-  std::uint8_t synthetic_v6[8];            // a /64
-  std::uint64_t id;                        // random; tells one page from another
-  std::atomic<std::uint32_t> epoch;        // raised whenever a direct verdict of before may be wrong now
-  std::atomic<std::uint32_t> dns_doors;    // in use, the first ones of `doors`: 0 keeps the hooks out of the way
-  std::atomic<std::uint32_t> dns_streams;  // ports of the name service over TCP, as in DnsDoor
-  std::uint32_t udp_blocked;               // datagrams to anywhere but this host are a question to the agent
-  std::uint32_t setuid_direct;             // programs that nothing of ours can follow may run
+  std::uint8_t synthetic_v6[8];              // a /64
+  std::uint64_t id;                          // random; tells one page from another
+  std::atomic<std::uint32_t> epoch;          // raised whenever a direct verdict of before may be wrong now
+  std::atomic<std::uint32_t> dns_doors;      // in use, the first ones of `doors`: 0 keeps the hooks out of the way
+  std::atomic<std::uint32_t> dns_streams;    // ports of the name service over TCP, as in DnsDoor
+  std::atomic<std::uint32_t> udp_blocked;    // datagrams to anywhere but this host are a question to the agent
+  std::atomic<std::uint32_t> setuid_direct;  // programs that nothing of ours can follow may run
   std::uint8_t unused[4];
   DnsDoor doors[page_dns_doors];
   PageEntry entries[page_entries];

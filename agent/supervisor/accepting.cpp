@@ -74,7 +74,7 @@ void Supervisor::accept(const Notice& notice) {
   const int listener = socket.fd.get();
   // A port without a rule is none of ours; errors of what is no listener are the kernel's.
   if (option(listener, SOL_SOCKET, SO_ACCEPTCONN) == 0 ||
-      inbound_rule_of(parts_.page.inbound(), port_of(listener)) == 0)
+      (!parts_.inbound.rules_changed() && inbound_rule_of(parts_.page.inbound(), port_of(listener)) == 0))
     return notice.go_on();
   note_process(notice.tid);
   AcceptCall call;
