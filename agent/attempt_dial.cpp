@@ -101,7 +101,11 @@ void Attempt::turn_to_next_proxy() {
 void Attempt::unreachable(const Error& error) {
   if (state_ == State::over) return;
   if (order_.proxy == nullptr) return fail(error);
-  const std::string cause = explain_failure({error, order_.proxy, {}, 0, 0, tls_why_, false, {}}).reason;
+  Failure failure;
+  failure.error = error;
+  failure.proxy = order_.proxy;
+  failure.detail = tls_why_;
+  const std::string cause = explain_failure(failure).reason;
   const ProxyUrl* const next = planned_ < plan_.size() ? plan_[planned_] : nullptr;
   host_.proxies().unreachable(*order_.proxy, cause, next, turned_ms_, uv_now(host_.loop()));
   end_trial();
