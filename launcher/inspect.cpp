@@ -9,6 +9,7 @@
 
 #include "config/decide.h"
 #include "config/explain.h"
+#include "config/services.h"
 #include "launcher/explain_inbound.h"
 
 namespace towpath {
@@ -45,6 +46,8 @@ Loaded load_and_report(const Common& options) {
 int check_command(const Common& options) {
   const Loaded loaded = load_and_report(options);
   if (!loaded.policy) return 1;
+  for (const Problem& problem : tunnelled_services(*loaded.policy, environment_map(environ)))
+    print(stderr, "towpath: warning: " + problem.text() + "\n");
   print(stdout, describe(*loaded.policy));
   return 0;
 }

@@ -76,6 +76,15 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 65535))
       ->type_name("PORT");
 
+  DoctorOptions doctor;
+  auto* doctor_app = app.add_subcommand("doctor", "try every mechanism and proxy on this machine; say what to change");
+  add_common(*doctor_app, doctor.common);
+  doctor_app->add_option("--target", doctor.target, "the host that proxies are asked for (default: example.com)")
+      ->type_name("HOST");
+  doctor_app->add_option("--program", doctor.program, "the program that matters: what it does not need is not required")
+      ->type_name("FILE");
+  doctor_app->add_flag("--json", doctor.json, "one JSON object");
+
   Common agent;
   auto* agent_app = app.add_subcommand("agent", "the agent alone; prints the environment that leads programs to it");
   add_common(*agent_app, agent);
@@ -85,7 +94,8 @@ int main(int argc, char** argv) {
   if (argc > 1 && argv[1][0] != '-') {
     const std::string word = argv[1];
     if (app.get_subcommands([&](const CLI::App* one) { return one->get_name() == word; }).empty()) {
-      std::fprintf(stderr, "towpath: unknown command \"%s\": it is one of run, check, explain, agent\n", argv[1]);
+      std::fprintf(stderr, "towpath: unknown command \"%s\": it is one of run, check, explain, doctor, agent\n",
+                   argv[1]);
       return exit_towpath_failed;
     }
   }
@@ -94,6 +104,7 @@ int main(int argc, char** argv) {
     run.command = words;
     if (*run_app) return run_command(run);
     if (*check_app) return check_command(check);
+    if (*doctor_app) return doctor_command(doctor);
     if (*explain_app && explain.inbound == (destination->count() != 0))
       throw CLI::RequiredError("HOST:PORT or --inbound (not both)");
     if (*explain_app) return explain.inbound ? explain_inbound_command(explain) : explain_command(explain);
