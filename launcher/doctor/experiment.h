@@ -41,8 +41,8 @@ struct PreloadFindings {
   std::string said;    // the first line that the loader or the shell wrote
 };
 
-// Executes `shell -c 'exec SELF --version'` with `library` in LD_PRELOAD: the library's exec hook cannot let a static
-// program go without asking.
+// Lets `shell` execute something static, with `library` in LD_PRELOAD: the library's exec hook does not let that go
+// without its agent. Needs /proc.
 [[nodiscard]] PreloadFindings try_preload(const std::string& shell, const std::string& library,
                                           const std::string& self);
 

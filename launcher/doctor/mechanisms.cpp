@@ -49,7 +49,7 @@ std::string dynamic_shell(std::string& why) {
   return {};
 }
 
-State report_preload(Result if_broken, Report& report) {
+State report_preload(const Machine& machine, Result if_broken, Report& report) {
   std::string why;
   const std::string library = find_library(why);
   if (library.empty()) {
@@ -58,7 +58,8 @@ State report_preload(Result if_broken, Report& report) {
   }
   report.add("library", Result::ok, library + ": a shared object of this machine's kind, readable and executable");
   const std::string shell = dynamic_shell(why);
-  if (shell.empty()) {
+  if (!shell.empty() && !machine.proc) why = "/proc is not mounted";
+  if (shell.empty() || !machine.proc) {
     report.add("preload", Result::skip, "not tried: " + why);
     return State::unknown;
   }
@@ -213,7 +214,7 @@ std::string report_mechanisms(const Machine& machine, const std::string& program
     }
   }
   std::string unprivileged;
-  const State preload = report_preload(without_preload, report);
+  const State preload = report_preload(machine, without_preload, report);
   const State seccomp = supervise(machine, without_seccomp, unprivileged, report);
   std::string summary = std::string("front ends here: preload (dynamic programs): ") + word(preload) +
                         "; seccomp (static and Go programs): " + word(seccomp) + " as uid " + std::to_string(geteuid());

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -32,6 +33,15 @@ UniqueFd listen_somewhere(std::string& name) {
   return fd;
 }
 
+// The head of this very executable: to whoever looks, a static program that is not towpath. It is never executed.
+UniqueFd static_program(const std::string& self) {
+  char head[4096];
+  const UniqueFd from(open(self.c_str(), O_RDONLY | O_CLOEXEC));
+  UniqueFd to(static_cast<int>(syscall(SYS_memfd_create, "towpath-doctor", 0)));  // inherited
+  const ssize_t size = from ? read(from.get(), head, sizeof head) : -1;
+  return to && size > 0 && write(to.get(), head, static_cast<std::size_t>(size)) == size ? std::move(to) : UniqueFd();
+}
+
 }  // namespace
 
 PreloadFindings try_preload(const std::string& shell, const std::string& library, const std::string& self) {
@@ -39,7 +49,8 @@ PreloadFindings try_preload(const std::string& shell, const std::string& library
   std::string name;
   const UniqueFd agent = listen_somewhere(name);
   int ends[2];
-  if (!agent || pipe2(ends, O_CLOEXEC) != 0) {
+  const UniqueFd program = static_program(self);
+  if (!agent || !program || pipe2(ends, O_CLOEXEC) != 0) {
     found.error = errno;
     return found;
   }
@@ -48,7 +59,8 @@ PreloadFindings try_preload(const std::string& shell, const std::string& library
   const std::string preload = "LD_PRELOAD=" + library;
   const std::string control =
       std::string(wire::control_variable) + "=" + name + ":" + std::string(2 * wire::Token{}.size(), '0');
-  const char* const arguments[] = {"sh", "-c", "exec \"$0\" --version", self.c_str(), nullptr};
+  const std::string command = "exec /proc/self/fd/" + std::to_string(program.get());
+  const char* const arguments[] = {"sh", "-c", command.c_str(), nullptr};
   const char* const environment[] = {preload.c_str(), control.c_str(), nullptr};
   const Child child([&] {
     if (dup2(their_words.get(), 1) == -1 || dup2(their_words.get(), 2) == -1) return;
