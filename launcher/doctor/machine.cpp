@@ -43,8 +43,8 @@ int number_of(const std::string& text) {
   return out;
 }
 
-// gVisor names itself in its release; older ones show a fixed date that no Linux was built on
-// (pkg/sentry/kernel/version.go and its users).
+// gVisor names itself in its release since 2026 (google/gvisor#13016); before, and still, its version is a fixed date
+// on which no Linux was built.
 bool is_gvisor(const utsname& name) {
   return std::string_view(name.release).find("gvisor") != std::string_view::npos ||
          std::string_view(name.version).find("Sun Jan 10 15:06:54 PST 2016") != std::string_view::npos;
@@ -108,6 +108,7 @@ Machine look_at_machine() {
 void report_machine(const Machine& machine, Report& report) {
   const std::string kernel = (machine.gvisor ? "gVisor, which calls itself Linux " : "Linux ") + machine.kernel;
   const std::string where = container();
+  // google/gvisor#14627: SECCOMP_FILTER_FLAG_NEW_LISTENER is EINVAL.
   if (machine.gvisor)
     report.add(
         "kernel", Result::warn, kernel + where,
@@ -127,6 +128,9 @@ void report_machine(const Machine& machine, Report& report) {
   detail += machine.capable(CAP_SYS_ADMIN) ? ", CAP_SYS_ADMIN" : ", no CAP_SYS_ADMIN";
   detail += machine.capable(CAP_SYS_PTRACE) ? ", CAP_SYS_PTRACE" : ", no CAP_SYS_PTRACE";
   if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1) detail += ", no_new_privs";
+  // Of a user namespace the capabilities are those over its own, and nobody else may be one of its users.
+  const std::string users = line_of("/proc/self/uid_map");
+  if (!users.empty() && users.find("4294967295") == users.npos) detail += ", in a user namespace";
   if (machine.seccomp >= 0) detail += machine.seccomp == 0 ? ", no seccomp profile" : ", under a seccomp profile";
   report.add("privileges", Result::ok, detail);
 

@@ -78,7 +78,8 @@ void Probe::on_verdict(Attempt& attempt, SocketState, const Error& error) {
   outcome_.words = explain_failure(failure);
 }
 
-Probe::Outcome Probe::connect(const ProxyUrl& proxy, const std::string& host, std::uint16_t port) {
+Probe::Outcome Probe::connect(const ProxyUrl& given, const std::string& host, std::uint16_t port) {
+  const ProxyUrl& proxy = asked_.emplace_back(given);
   Attempt::Order order;
   order.policy = policy_;
   order.proxy = &proxy;

@@ -58,6 +58,7 @@ class Probe final : public AttemptHost {
   std::unique_ptr<SocketWatch> sockets_;
   std::unique_ptr<Lookup> lookup_;
   std::unique_ptr<RelayDoor> door_;
+  std::list<ProxyUrl> asked_;  // relays point to them
   std::unique_ptr<PlainRelays> plain_;
   std::unique_ptr<TlsClient> tls_;
   UvTimer tick_;

@@ -161,6 +161,10 @@ class ProxyCheck {
   bool check_connect(std::uint16_t port, bool& tunnelled) {
     const std::string name = "CONNECT " + std::to_string(port);
     const std::string to = target_ + ":" + std::to_string(port);
+    if (!policy_.ports.contains(port)) {
+      add(name, Result::skip, "port " + std::to_string(port) + " is not among `ports`: it is reached directly");
+      return true;
+    }
     const Probe::Outcome seen = probe_.connect(proxy_, target_, port);
     const std::string ms = " in " + std::to_string(seen.took.count()) + " ms";
     switch (seen.error.code) {
@@ -216,9 +220,11 @@ class ProxyCheck {
     ProxyUrl plain = proxy_;
     plain.credentials.reset();
     const Probe::Outcome seen = probe_.connect(plain, target_, which_.for_others ? 443 : 80);
-    if (seen.error.code == Err::wants_credentials)
+    if (!seen.error && !seen.absolute)
+      add("credentials", Result::ok, "sent, and nobody asks for them: the proxy lets us through without, too");
+    else if (seen.absolute || seen.error.code == Err::wants_credentials)
       add("credentials", Result::ok, "accepted; without them the proxy refuses");
-    else add("credentials", Result::ok, "sent, and nobody asks for them: the proxy lets us through without, too");
+    else add("credentials", Result::ok, "accepted; without them: " + seen.words.reason);
   }
 
   const Policy& policy_;

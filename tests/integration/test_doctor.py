@@ -155,6 +155,27 @@ class Proxies(ProxyCase):
         self.expect(found, "proxy.http reach", "FAIL", "cannot connect to the proxy: Connection refused", "is the proxy running")
         self.assertNotIn("proxy.http CONNECT 443", found)
 
+    def test_a_port_that_is_not_tunnelled(self):
+        squid = self.squid(shipped_rules=True)
+        self.proxy_values(squid.url, more="ports: [443]\nplainHttp: connect")
+        found = self.doctor("--target", NAME)
+        self.expect(found, "proxy.http CONNECT 443", "ok")
+        self.expect(found, "proxy.http CONNECT 80", "skip", "not among `ports`")
+
+    def test_one_that_says_nothing(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            self.proxy_values(f"http://127.0.0.1:{silent.getsockname()[1]}", more="connectTimeout: 1s")
+            found = self.doctor(code=1)
+        self.expect(found, "proxy.http reach", "ok")
+        self.expect(found, "proxy.http CONNECT 443", "FAIL", "no answer in time", "connectTimeout is how long")
+        self.expect(found, "proxy.http CONNECT 80", "FAIL", "no answer in time")
+
+    def test_a_deadline_for_the_doctor_itself(self):
+        """connectTimeout may be a minute: nobody waits that long for a diagnosis (the case would be cut after 60 s)."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            self.values(f"proxy: {{http: '127.0.0.1:{silent.getsockname()[1]}', connectTimeout: 10m}}\n")
+            self.doctor(code=1)
+
     def test_an_unknown_name(self):
         self.proxy_values("http://no-such-proxy.example:3128")
         found = self.doctor(code=1)
@@ -347,6 +368,7 @@ class Mechanisms(Doctor):
     def test_a_library_that_is_none(self):
         for name in ("towpath", "libtowpath.so"):
             shutil.copy(TOWPATH if name == "towpath" else PRELOAD, os.path.join(self.directory, name))
+        self.need("gcc")
         # Loads, and has not one hook: what the loader says of it does not help.
         subprocess.run(["gcc", "-shared", "-xc", "/dev/null", "-o", os.path.join(self.directory, "libtowpath.so")], check=True)
         found = self.doctor(command=(os.path.join(self.directory, "towpath"),), code=1)
