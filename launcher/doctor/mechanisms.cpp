@@ -114,16 +114,18 @@ bool report_steps(const Findings& found, const Machine& machine, const std::stri
     return false;
   }
   report.add("filter" + who, Result::ok, "installed, and its listener handed over");
-  if (found.notification != 0) {
+  if (found.notification != 0 && found.inject <= 0) {
     report.add("notification" + who, broken, "the program's connect() was not shown: " + step_text(found.notification),
                "a profile refuses the ioctls of seccomp listeners (SECCOMP_IOCTL_NOTIF_*): allow ioctl on them");
     return false;
   }
-  report.add("notification" + who, Result::ok, "the program's connect() was stopped, shown and answered");
+  if (found.notification == 0)
+    report.add("notification" + who, Result::ok, "the program's connect() was stopped, shown and answered");
   if (found.inject == 0) report.add("inject" + who, Result::ok, "a descriptor was put into the program (ADDFD)");
   else
     report.add("inject" + who, broken, "no descriptor can be put into the program (ADDFD): " + step_text(found.inject),
                machine.older_than(5, 9) ? "Linux 5.9 or newer" : "a profile or the kernel refuses it");
+  if (found.notification != 0) return false;  // its socket could not be made (births)
   if (found.memory == 0) report.add("memory" + who, Result::ok, "the program's memory can be read");
   else
     report.add("memory" + who, broken, "the program's memory cannot be read: " + step_text(found.memory),
@@ -196,9 +198,12 @@ const char* word(State state) {
 
 }  // namespace
 
-std::string report_mechanisms(const Machine& machine, const std::string& program, Report& report) {
+std::string report_mechanisms(const Machine& machine, const std::string& command, Report& report) {
   Result without_preload = Result::fail, without_seccomp = Result::fail;
-  if (!program.empty()) {
+  if (!command.empty()) {
+    int error = 0;
+    const std::string found = find_in_path(command, std::getenv("PATH"), error);
+    const std::string& program = found.empty() ? command : found;
     ProgramFile file;
     inspect_program(program.c_str(), file);
     const Choice choice = choose_front_end(Mode::automatic, file);

@@ -168,7 +168,7 @@ class Proxies(ProxyCase):
             found = self.doctor(code=1)
         self.expect(found, "proxy.http reach", "ok")
         self.expect(found, "proxy.http CONNECT 443", "FAIL", "no answer in time", "connectTimeout is how long")
-        self.expect(found, "proxy.http CONNECT 80", "FAIL", "no answer in time")
+        self.assertNotIn("proxy.http CONNECT 80", found)  # one wait is enough
 
     def test_a_deadline_for_the_doctor_itself(self):
         """connectTimeout may be a minute: nobody waits that long for a diagnosis (the case would be cut after 60 s)."""
@@ -216,7 +216,8 @@ class Tls(ProxyCase):
     def test_a_right_one(self):
         self.trust(self.front("right", f"DNS:{PROXY}", days=300))
         found = self.doctor("--target", NAME)
-        self.expect(found, "proxy.http TLS", "ok", f"TLSv1.3, certificate valid for {PROXY}, it expires in 29")
+        self.expect(found, "proxy.http TLS", "ok", f"TLSv1.3, certificate valid for {PROXY}, it expires in ")
+        self.assertRegex(found["proxy.http TLS"][0][1], "(299|300) days$")
         self.expect(found, "proxy.http CONNECT 443", "ok", "the tunnel stood")
         self.expect(found, "proxy.http CONNECT 80", "ok", "the tunnel stood")
         self.expect(found, "proxy.http credentials", "ok", "accepted; without them the proxy refuses")
@@ -224,7 +225,7 @@ class Tls(ProxyCase):
     def test_one_that_expires_soon(self):
         self.trust(self.front("soon", f"DNS:{PROXY}", days=2))
         found = self.doctor("--target", NAME)
-        self.expect(found, "proxy.http TLS", "warn", "it expires in 1 days", "renew the proxy's certificate")
+        self.expect(found, "proxy.http TLS", "warn", " days", "renew the proxy's certificate")
 
     def test_one_that_has_expired(self):
         self.trust(self.front("expired", f"DNS:{PROXY}", days=-1))
@@ -341,6 +342,13 @@ class Mechanisms(Doctor):
     def test_a_profile_without_memory(self):
         self.lacking("memory", "memory", "Operation not permitted", "process_vm_readv")
 
+    def test_neither_injection_nor_descriptors(self):
+        """Where pidfd_getfd is refused, the program's socket itself has to be injected."""
+        found = self.doctor(around=(program("static/refuse"), "inject", program("static/docker_like")), code=1)
+        self.expect(found, "inject", "FAIL", "Operation not permitted", "refuses it")
+        self.assertNotIn("notification", found)
+        self.assertIn("seccomp (static and Go programs): NO", self.summary)
+
     def test_somebody_else_supervises(self):
         found = self.doctor(around=(program("static/docker_like"), "-l"), code=1)
         self.expect(found, "filter", "FAIL", "another supervisor's seccomp listener", "outside of the other supervisor")
@@ -352,7 +360,7 @@ class Mechanisms(Doctor):
 
     def test_what_the_program_does_not_need_is_not_required(self):
         around = (program("static/refuse"), "seccomp")
-        found = self.doctor("--program", "/usr/bin/python3", around=around)
+        found = self.doctor("--program", "python3", around=around)
         self.expect(found, "program", "ok", "served by the library")
         self.expect(found, "filter", "warn")
         found = self.doctor("--program", program("static/refuse"), around=around, code=1)
