@@ -43,13 +43,6 @@ int number_of(const std::string& text) {
   return out;
 }
 
-// gVisor names itself in its release since 2026 (google/gvisor#13016); before, and still, its version is a fixed date
-// on which no Linux was built.
-bool is_gvisor(const utsname& name) {
-  return std::string_view(name.release).find("gvisor") != std::string_view::npos ||
-         std::string_view(name.version).find("Sun Jan 10 15:06:54 PST 2016") != std::string_view::npos;
-}
-
 std::string container() {
   if (std::getenv("KUBERNETES_SERVICE_HOST") != nullptr) return ", in Kubernetes";
   if (access("/.dockerenv", F_OK) == 0) return ", in a Docker container";
@@ -86,13 +79,19 @@ void report_network(Report& report) {
 
 }  // namespace
 
+// gVisor names itself in its release since 2026 (google/gvisor#13016); before, and still, its version is a fixed date
+// on which no Linux was built.
+bool is_gvisor(std::string_view release, std::string_view version) noexcept {
+  return release.find("gvisor") != release.npos || version.find("Sun Jan 10 15:06:54 PST 2016") != version.npos;
+}
+
 Machine look_at_machine() {
   Machine out;
   utsname name{};
   uname(&name);
   out.kernel = name.release;
   std::sscanf(name.release, "%u.%u", &out.major, &out.minor);
-  out.gvisor = is_gvisor(name);
+  out.gvisor = is_gvisor(name.release, name.version);
   out.proc = access("/proc/self/fd", X_OK) == 0;
   out.root = geteuid() == 0;
   if (const std::string scope = line_of("/proc/sys/kernel/yama/ptrace_scope"); !scope.empty())

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace towpath::doctor {
 
@@ -24,6 +25,8 @@ struct Machine {
   }
 };
 
+// By what uname(2) says.
+[[nodiscard]] bool is_gvisor(std::string_view release, std::string_view version) noexcept;
 [[nodiscard]] Machine look_at_machine();
 // The first lines of the report: kernel, privileges, limits.
 void report_machine(const Machine& machine, Report& report);
