@@ -85,6 +85,7 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
       door_(loop),
       inbound_(*this, policy_->reverse, page_.inbound(), kept.clients.get(), log_),
       desk_(inbound_),
+      proxies_(log_),
       plain_(*this, log_),
       supervisor_({loop, sockets_, page_, names_, datagrams_, log_, *this, inbound_},
                   Shelf(kept.listeners_in.get(), kept.listeners_out.get()), kept.token) {
@@ -92,9 +93,10 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
   page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);
   page_.set_setuid_direct(policy_->setuid == SetuidMode::direct);
   page_.set_udp_blocked(policy_->udp == UdpMode::block && policy_->any_proxy());
-  for (const auto* proxy : {&policy_->http, &policy_->https, &policy_->all})
-    if (*proxy)
-      if (const IpAddress literal = IpAddress::parse((*proxy)->host)) on_proxy_found({{literal, (*proxy)->port}});
+  proxies_.adopt(*policy_);
+  for (const ProxyList* list : policy_->proxy_lists())
+    for (const ProxyUrl& proxy : *list)
+      if (const IpAddress literal = IpAddress::parse(proxy.host)) on_proxy_found({{literal, proxy.port}});
   bell_.hang(Shelf(kept_.shelf_in.get(), kept_.shelf_out.get()));
   closed_v4_port_ = reserve_closed_port(AF_INET, closed_v4_);
   closed_v6_port_ = reserve_closed_port(AF_INET6, closed_v6_);
@@ -223,7 +225,7 @@ Ruling Agent::judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const
   LogLine(log_, Level::debug, "connect")
       .about(asker.pid)
       .add("target", target)
-      .add("route", decision.kind == RouteKind::tunnel ? decision.proxy->display() : "direct")
+      .add("route", decision.kind == RouteKind::tunnel ? decision.proxies[0].display() : "direct")
       .add("rule", decision.rule);
   if (decision.kind == RouteKind::refused)
     return refuse(asker, target, nullptr, {Err::bad_configuration, Stage::config});
@@ -231,7 +233,8 @@ Ruling Agent::judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const
     page_.forget(ask.cookie);  // it was a tunnel, or was to be one
     return {Ruling::Kind::direct, 0, {}, nullptr};
   }
-  order.proxy = decision.proxy;
+  order.proxies = decision.proxies;
+  order.proxy = decision.proxies.empty() ? nullptr : &decision.proxies[0];
   if (attempts_.size() >= most_attempts || !page_.begin(ask.cookie, ask.target))
     return refuse(asker, target, order.proxy, {Err::agent_busy, Stage::ask});
   order.socket = std::move(socket);
@@ -325,6 +328,7 @@ void Agent::tell(const Attempt& attempt, SocketState state, const Error& error) 
     failure.status = attempt.status();
     failure.detail = attempt.detail();
     failure.sent_login = attempt.sent_login();
+    failure.tried = attempt.tried();
     log_failure(order.asker, failure);
   }
 }

@@ -19,6 +19,7 @@
 #include "agent/names.h"
 #include "agent/page_writer.h"
 #include "agent/plain_relays.h"
+#include "agent/proxy_pool.h"
 #include "agent/relay.h"
 #include "agent/ruling.h"
 #include "agent/supervisor/supervisor.h"
@@ -60,6 +61,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   TlsClient* tls(std::string& why) override;
   void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) override;
   PlainRelays& plain() override { return plain_; }
+  ProxyPool& proxies() override { return proxies_; }
   void on_proxy_found(const std::vector<Endpoint>& endpoints) override;
   void on_verdict(Attempt& attempt, SocketState state, const Error& error) override;
   void on_let_go(const Attempt& attempt) override { page_.let_go(attempt.order().ask.cookie); }
@@ -111,6 +113,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   std::unique_ptr<TlsClient> tls_;  // made at first use: initialising OpenSSL takes milliseconds
   UvPoll listener_;
   UvHandle<uv_check_t> sweeper_;
+  ProxyPool proxies_;
   std::vector<Endpoint> proxy_endpoints_;
   UniqueFd closed_v4_, closed_v6_;  // bound and never listening: their ports refuse for as long as the agent lives
   Endpoint closed_v4_port_, closed_v6_port_;

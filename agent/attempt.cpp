@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "agent/plain_relays.h"
+#include "agent/proxy_pool.h"
 #include "proto/target_check.h"
 
 #include <fcntl.h>
@@ -17,45 +18,16 @@ namespace {
 
 constexpr std::size_t most_peeked = 4096;
 
-Err text_error(LookupError error, bool of_proxy) noexcept {
-  if (error == LookupError::no_answer) return Err::deadline;
-  return of_proxy ? Err::proxy_unknown : Err::name_unknown;
-}
-
 int socket_error(int fd) noexcept {
   int error = 0;
   socklen_t size = sizeof error;
   return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
 }
 
-bool is_connected(int fd) noexcept {
-  sockaddr_storage peer;
-  socklen_t size = sizeof peer;
-  return getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0;
-}
-
 bool is_established(int fd) noexcept {
   tcp_info info{};
   socklen_t size = sizeof info.tcpi_state;  // the first byte is all that is wanted
   return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_ESTABLISHED;
-}
-
-bool fits(const IpAddress& address, const wire::ConnectAsk& ask) noexcept {
-  return address.is_v6() ? ask.domain == AF_INET6 : !ask.v6_only;
-}
-
-// What a program's bind() before connect allows.
-bool reaches(const Endpoint& own, const IpAddress& address) noexcept {
-  if (!own.address || own.address.is_unspecified() || address.is_loopback()) return true;
-  return !own.address.is_loopback() && own.address.is_v6() == address.is_v6();
-}
-
-Endpoint own_end(int fd) noexcept {
-  sockaddr_storage own;
-  socklen_t size = sizeof own;
-  return getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0
-             ? Endpoint::from(reinterpret_cast<sockaddr*>(&own), size)
-             : Endpoint{};
 }
 
 }  // namespace
@@ -70,138 +42,19 @@ void Attempt::start(Caller* waiting) {
   uv_timer_start(
       deadline_.get(),
       [](uv_timer_t* handle) {
-        auto& self = *static_cast<Attempt*>(handle->data);
-        self.fail({Err::deadline, self.state_ == State::looking_up    ? Stage::lookup
-                                  : self.state_ == State::handshaking ? Stage::http
-                                                                      : Stage::connect});
+        static_cast<Attempt*>(handle->data)->on_deadline();
       },
       static_cast<std::uint64_t>(order_.policy->connect_timeout.count()), 0);
-  look_up();
-}
-
-void Attempt::look_up() {
-  const std::string& host = order_.proxy != nullptr ? order_.proxy->host : order_.name;
-  if (const IpAddress literal = IpAddress::parse(host)) return found({literal}, LookupError::none);
-  ticket_ = host_.lookup().resolve_like_host(host, Lookup::Family::any,
-                                             [this](std::vector<IpAddress> addresses, LookupError error) {
-                                               ticket_ = 0;
-                                               found(std::move(addresses), error);
-                                             });
-  if (ticket_ == 0) fail({Err::agent_busy, Stage::lookup});
-}
-
-void Attempt::found(std::vector<IpAddress> addresses, LookupError error) {
-  if (error != LookupError::none) return fail({text_error(error, order_.proxy != nullptr), Stage::lookup});
-  const std::uint16_t port = order_.proxy != nullptr ? order_.proxy->port : order_.ask.target.port;
-  for (const IpAddress& address : addresses) candidates_.push_back({address, port});
-  if (order_.proxy != nullptr) host_.on_proxy_found(candidates_);
-  absolute_ =
-      order_.proxy != nullptr && host_.plain().absolute_at_once(*order_.policy, *order_.proxy, order_.ask.target.port);
-  relayed_ = absolute_ || needs_relay();
-  if (!relayed_) std::erase_if(candidates_, [&](const Endpoint& each) { return !fits(each.address, order_.ask); });
-  last_ = {Err::family_mismatch, Stage::connect};
-  dial_next();
-}
-
-bool Attempt::needs_relay() const {
-  if (order_.proxy == nullptr) return false;
-  if (order_.proxy->scheme == ProxyScheme::https) return true;
-  const Endpoint own = own_end(order_.socket.get());
-  for (const Endpoint& each : candidates_)
-    if (fits(each.address, order_.ask) && reaches(own, each.address)) return false;
-  return true;
-}
-
-int Attempt::begin_own_connect(const Endpoint& to) {
-  sockaddr_storage address;
-  const int domain = to.native_domain();
-  own_.reset(socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!own_) return errno;
-  const int at_once = 1;
-  setsockopt(own_.get(), IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
-  return connect(own_.get(), reinterpret_cast<sockaddr*>(&address), to.to(address, domain)) == 0 ? 0 : errno;
-}
-
-// connect(2) has no flag for one call: on a blocking socket only a send with MSG_FASTOPEN starts a connect without
-// blocking and without touching O_NONBLOCK, which the program shares (tests/platform/fast_open_connect.c).
-int Attempt::begin_connect(const Endpoint& to) {
-  sockaddr_storage address;
-  const socklen_t size = to.to(address, order_.ask.domain);
-  if (size == 0) return EAFNOSUPPORT;
-  const auto* at = reinterpret_cast<sockaddr*>(&address);
-  const int fd = order_.socket.get();
-  const bool nonblocking = (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0;
-  for (bool again = false;; again = true) {
-    const ssize_t result =
-        nonblocking ? connect(fd, at, size) : sendto(fd, "", 0, MSG_FASTOPEN | MSG_DONTWAIT | MSG_NOSIGNAL, at, size);
-    if (result >= 0) return 0;
-    // A socket whose last attempt failed behind the program's back refuses one connect first, and is free by that.
-    if (errno != ECONNABORTED || again) return errno;
-  }
-}
-
-// Where fast open is off and nobody can dial for us, a connect on a blocking socket is cut short by a send timeout of
-// one tick; the kernel goes on with it. The program's thread is held meanwhile.
-int Attempt::connect_briefly(const Endpoint& to) {
-  sockaddr_storage address;
-  const socklen_t size = to.to(address, order_.ask.domain);
-  const int fd = order_.socket.get();
-  timeval before{};
-  socklen_t room = sizeof before;
-  const timeval tick{0, 1};
-  if (getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &before, &room) != 0 ||
-      setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tick, sizeof tick) != 0)
-    return errno;
-  const int error = connect(fd, reinterpret_cast<sockaddr*>(&address), size) == 0 ? 0 : errno;
-  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &before, sizeof before);
-  return error;
-}
-
-bool Attempt::ask_to_dial(const Endpoint& to) {
-  if (waiting_ == nullptr) return false;
-  dial_said_ = true;
-  dial_said_to_ = to;
-  return waiting_->dial(to);
-}
-
-void Attempt::dial_next() {
-  while (next_ < candidates_.size()) {
-    dialled_ = candidates_[next_++];
-    state_ = State::dialling;
-    int error = relayed_ ? begin_own_connect(dialled_) : begin_connect(dialled_);
-    if (error == EOPNOTSUPP && ask_to_dial(dialled_)) {
-      state_ = State::elsewhere;
-      return;
-    }
-    if (error == EOPNOTSUPP) error = connect_briefly(dialled_);
-    // On this very host the connection stands by the time the call returns.
-    if (order_.native && error == EALREADY) error = EINPROGRESS;  // begun before, without waiting
-    if (error == EINPROGRESS && !is_connected(carrier())) return wait_for(EPOLLOUT);
-    if (error == EINPROGRESS) return connected();
-    if (error == 0) return connected();
-    last_ = {order_.proxy != nullptr ? Err::proxy_unreachable : Err::os_error, Stage::connect, 0, error};
-  }
-  fail(last_);
-}
-
-void Attempt::dialled(int error) {
-  if (error == 0) return connected();
-  last_ = {order_.proxy != nullptr ? Err::proxy_unreachable : Err::os_error, Stage::connect, 0, error};
-  // The next address needs a fresh socket state: a socket that failed asynchronously refuses one connect first.
-  stop_watching();
-  sockaddr nowhere{};
-  nowhere.sa_family = AF_UNSPEC;
-  if (!relayed_) connect(order_.socket.get(), &nowhere, sizeof nowhere);
-  dial_next();
+  begin_search();
 }
 
 void Attempt::connected() {
   if (order_.proxy == nullptr) return finish(SocketState::open, {});
   if (order_.proxy->scheme != ProxyScheme::https) return shake_hands();
   TlsClient* const client = host_.tls(tls_why_);
-  if (client == nullptr) return fail({Err::bad_configuration, Stage::tls});
+  if (client == nullptr) return unreachable({Err::bad_configuration, Stage::tls});
   tls_ = client->open(*order_.proxy, carrier());
-  if (!tls_) return fail({Err::tls_failed, Stage::tls});
+  if (!tls_) return unreachable({Err::tls_failed, Stage::tls});
   state_ = State::securing;
   secure();
 }
@@ -215,15 +68,18 @@ void Attempt::secure() {
     case TlsChannel::Step::failed: break;
   }
   tls_why_ = tls_->why();
-  fail(tls_->error());
+  unreachable(tls_->error());
 }
 
 void Attempt::shake_hands() {
   state_ = State::handshaking;
+  patience_.reset();  // from here on it is the destination that may take its time
   const TargetView target{order_.name, order_.ask.target.address, order_.ask.target.port};
   if (absolute_) {
     const Err err = check_target(target);
-    return err == Err::ok ? join() : fail({err, Stage::http});
+    if (err != Err::ok) return fail({err, Stage::http});
+    reached();
+    return join();
   }
   ProxyLogin login;
   if (order_.proxy->credentials) login = {order_.proxy->credentials->user, order_.proxy->credentials->password};
@@ -297,7 +153,7 @@ void Attempt::drive(Machine& machine) {
           case Io::moved: machine.sent(moved); break;
           case Io::would_block: return wait_for(tls_wants_);
           case Io::closed:
-            if (tls_failed()) return fail({Err::tls_failed, Stage::tls});
+            if (tls_failed()) return unreachable({Err::tls_failed, Stage::tls});
             machine.peer_closed();
             break;
         }
@@ -310,16 +166,20 @@ void Attempt::drive(Machine& machine) {
             break;
           case Io::would_block: return wait_for(tls_wants_);
           case Io::closed:
-            if (tls_failed()) return fail({Err::tls_failed, Stage::tls});
+            if (tls_failed()) return unreachable({Err::tls_failed, Stage::tls});
             machine.peer_closed();
             break;
         }
         break;
       }
       case Want::finished:
+        reached();
         host_.plain().on_grant(*order_.proxy, order_.ask.target.port);
         return relayed_ ? join() : finish(SocketState::open, {});
-      case Want::failed: return ask_in_absolute_form() ? dial_next() : fail(machine.error());
+      case Want::failed:
+        if (machine.error().code == Err::closed_early) return unreachable(machine.error());
+        reached();
+        return ask_in_absolute_form() ? dial_next() : fail(machine.error());
     }
   }
 }
@@ -447,6 +307,8 @@ void Attempt::finish(SocketState state, const Error& error) {
   if (at_door_ != 0) host_.door().forget(std::exchange(at_door_, 0));
   stop_watching();
   deadline_.reset();
+  patience_.reset();
+  if (trial_ != nullptr) host_.proxies().let_go(*std::exchange(trial_, nullptr));
   Caller* const caller = std::exchange(waiting_, nullptr);
   // A connect that was started without waiting is complete for the kernel when it is called again; a blocking caller
   // has no reason to. Not when the connection has ended meanwhile: that would take the news, and what came before it.

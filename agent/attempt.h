@@ -7,6 +7,7 @@
 //   handshaking  bytes of the proxy's protocol on the carrier; never one byte of the tunnel
 //   (a refusal of port 80 may lead back to dialling, for the way in absolute form: no handshake then)
 //   joining      the program's socket is connecting to the relay (only for a carrier of our own)
+//   (a proxy that cannot be reached leads back to looking_up, for the next one: agent/attempt_dial.cpp)
 //   over         the verdict is published; only the host may touch it, to free it
 //
 // The carrier is the program's own socket, so that nothing of ours stays in the path. Where that cannot be (TLS needs
@@ -20,6 +21,7 @@
 #include <cstdint>
 #include <string>
 #include <memory>
+#include <span>
 #include <variant>
 #include <vector>
 
@@ -41,6 +43,7 @@ namespace towpath {
 
 class Attempt;
 class PlainRelays;
+class ProxyPool;
 
 // What an attempt needs of the agent.
 class AttemptHost {
@@ -53,6 +56,7 @@ class AttemptHost {
   virtual TlsClient* tls(std::string& why) = 0;
   virtual void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) = 0;
   virtual PlainRelays& plain() = 0;
+  virtual ProxyPool& proxies() = 0;
   // Addresses of a proxy: connecting to them at its port is always direct.
   virtual void on_proxy_found(const std::vector<Endpoint>& endpoints) = 0;
   virtual void on_verdict(Attempt& attempt, SocketState state, const Error& error) = 0;
@@ -71,7 +75,8 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
  public:
   struct Order {
     std::shared_ptr<const Policy> policy;  // the proxy points into it
-    const ProxyUrl* proxy = nullptr;       // null: direct, behind a synthetic address
+    std::span<const ProxyUrl> proxies;     // empty: direct, behind a synthetic address
+    const ProxyUrl* proxy = nullptr;       // the one of them in use; null: direct
     bool native = false;                   // direct to `ask.target` itself, as if there were no towpath
     std::string name;                      // of the destination; empty: only `ask.target` is known
     wire::ConnectAsk ask{};
@@ -94,6 +99,8 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   // For the log.
   [[nodiscard]] std::uint16_t status() const noexcept;
   [[nodiscard]] std::string detail() const;
+  // The proxies that could not be reached before the one in use, and why; empty: none.
+  [[nodiscard]] const std::string& tried() const noexcept { return tried_; }
   [[nodiscard]] const Endpoint& dialled() const noexcept { return dialled_; }
   [[nodiscard]] bool sent_login() const noexcept {
     return order_.proxy != nullptr && order_.proxy->credentials.has_value();
@@ -108,6 +115,13 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   enum class State : std::uint8_t { looking_up, dialling, elsewhere, securing, handshaking, joining, over };
   enum class Io : std::uint8_t { moved, would_block, closed };
 
+  void on_deadline();
+  void begin_search();
+  void turn_to_next_proxy();
+  void unreachable(const Error& error);
+  void reached();
+  void end_trial();
+  void start_over();
   void look_up();
   void found(std::vector<IpAddress> addresses, LookupError error);
   void dial_next();
@@ -138,6 +152,7 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   int begin_connect(const Endpoint& to);
   int connect_briefly(const Endpoint& to);
   [[nodiscard]] bool ask_to_dial(const Endpoint& to);
+  [[nodiscard]] bool lets_asker_dial(const Endpoint& to);
   void forget_interrupted_caller();
   int begin_own_connect(const Endpoint& to);
 
@@ -147,6 +162,12 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   Caller* waiting_ = nullptr;
   DeferredRegistrations registrations_;
   UvTimer deadline_;
+  UvTimer patience_;  // with the proxy in use, until it is reached; only while there is a next one
+  std::vector<const ProxyUrl*> plan_;
+  std::size_t planned_ = 0;          // how many of them had their turn
+  const ProxyUrl* trial_ = nullptr;  // reserved for this attempt in the pool
+  std::uint64_t turned_ms_ = 0;      // when the one in use got its turn
+  std::string tried_;
   Lookup::Ticket ticket_ = 0;
   std::vector<Endpoint> candidates_;
   std::size_t next_ = 0;

@@ -62,6 +62,7 @@ FailureText explain_failure(const Failure& f) {
     out.reason += (socks ? " (SOCKS5 reply " : " (status ") + std::to_string(f.status) + ")";
   }
   if (!f.detail.empty()) out.reason += "; it says: " + f.detail;
+  if (!f.tried.empty()) out.reason += "; tried before: " + f.tried;
   const auto colon = f.target.rfind(':');
   out.hint = hint_for(f, f.target.substr(0, colon));
   return out;

@@ -20,6 +20,7 @@ struct Failure {
   std::uint16_t status = 0;  // HTTP status or SOCKS5 REP
   std::string detail;        // what the proxy said
   bool sent_login = false;
+  std::string tried;  // which proxies could not be reached before this one, and why
 };
 
 [[nodiscard]] FailureText explain_failure(const Failure& failure);

@@ -30,17 +30,17 @@ struct Subject {
 };
 
 struct Choice {
-  const ProxyUrl* proxy = nullptr;
+  std::span<const ProxyUrl> proxies;
   std::string_view rule;
 };
 
 // A tunnel has no URL scheme: the port stands for it. With no proxy for https the one for http serves
 // everything, as the chart promises.
 Choice choose(const Policy& policy, std::uint16_t port) noexcept {
-  if (port != 80 && policy.https) return {&*policy.https, "proxy.https"};
-  if (port == 80 && policy.http) return {&*policy.http, "proxy.http"};
-  if (policy.all) return {&*policy.all, "all_proxy"};
-  if (policy.http) return {&*policy.http, "proxy.http"};
+  if (port != 80 && !policy.https.empty()) return {policy.https, "proxy.https"};
+  if (port == 80 && !policy.http.empty()) return {policy.http, "proxy.http"};
+  if (!policy.all.empty()) return {policy.all, "all_proxy"};
+  if (!policy.http.empty()) return {policy.http, "proxy.http"};
   return {};
 }
 
@@ -62,8 +62,9 @@ bool names_proxy(const ProxyUrl& proxy, const Subject& subject) {
 
 // A program that honours http_proxy by itself must reach the proxy, not be sent to it through itself.
 bool is_proxy(const Policy& policy, const Subject& subject, std::uint16_t port, std::span<const Endpoint> endpoints) {
-  for (const auto* proxy : {&policy.http, &policy.https, &policy.all})
-    if (*proxy && (*proxy)->port == port && names_proxy(**proxy, subject)) return true;
+  for (const ProxyList* list : policy.proxy_lists())
+    for (const ProxyUrl& proxy : *list)
+      if (proxy.port == port && names_proxy(proxy, subject)) return true;
   return std::any_of(endpoints.begin(), endpoints.end(), [&](const Endpoint& endpoint) {
     return endpoint.port == port && subject.any_address([&](const IpAddress& a) { return a == endpoint.address; });
   });
@@ -87,7 +88,7 @@ std::string_view name_of(RouteKind kind) noexcept {
 }
 
 Decision decide(const Policy& policy, const Destination& destination, std::span<const Endpoint> proxy_endpoints) {
-  const auto direct = [](std::string rule) { return Decision{RouteKind::direct, nullptr, std::move(rule)}; };
+  const auto direct = [](std::string rule) { return Decision{RouteKind::direct, {}, std::move(rule)}; };
   const std::string port = std::to_string(destination.port);
   const Subject subject(policy, destination.name, destination.address);
 
@@ -97,9 +98,9 @@ Decision decide(const Policy& policy, const Destination& destination, std::span<
     return direct("exempt " + match.rule);
   if (!policy.ports.contains(destination.port)) return direct("port " + port + " is not in ports");
   const Choice choice = choose(policy, destination.port);
-  if (choice.proxy == nullptr) return direct("no proxy is configured for port " + port);
-  if (subject.empty()) return {RouteKind::refused, nullptr, "neither a host name nor an address"};
-  return {RouteKind::tunnel, choice.proxy, "port " + port + " uses " + std::string(choice.rule)};
+  if (choice.proxies.empty()) return direct("no proxy is configured for port " + port);
+  if (subject.empty()) return {RouteKind::refused, {}, "neither a host name nor an address"};
+  return {RouteKind::tunnel, choice.proxies, "port " + port + " uses " + std::string(choice.rule)};
 }
 
 NameOutlook outlook(const Policy& policy, std::string_view name) {
@@ -110,15 +111,16 @@ NameOutlook outlook(const Policy& policy, std::string_view name) {
 
   if (!policy.ports.all) {
     const auto tunnelled = [&](std::uint16_t port) {
-      return choose(policy, port).proxy != nullptr && !is_proxy(policy, subject, port, {}) &&
+      return !choose(policy, port).proxies.empty() && !is_proxy(policy, subject, port, {}) &&
              !exempt_match(policy, subject, port).exempt;
     };
     return {std::any_of(policy.ports.ports.begin(), policy.ports.ports.end(), tunnelled), true};
   }
   // Whatever proxy there is serves the ports other than 80, and no list of exempt ports exhausts those.
-  bool may_be_direct = coverage == ExemptRules::Coverage::some_ports || choose(policy, 80).proxy == nullptr;
-  for (const auto* proxy : {&policy.http, &policy.https, &policy.all})
-    may_be_direct = may_be_direct || (*proxy && names_proxy(**proxy, subject));
+  bool may_be_direct = coverage == ExemptRules::Coverage::some_ports || choose(policy, 80).proxies.empty();
+  for (const ProxyList* list : policy.proxy_lists())
+    may_be_direct = may_be_direct || std::any_of(list->begin(), list->end(),
+                                                 [&](const ProxyUrl& proxy) { return names_proxy(proxy, subject); });
   return {true, may_be_direct};
 }
 

@@ -26,8 +26,8 @@ enum class RouteKind : std::uint8_t { direct, tunnel, refused };
 
 struct Decision {
   RouteKind kind = RouteKind::refused;
-  const ProxyUrl* proxy = nullptr;  // points into the policy; only for tunnel
-  std::string rule;                 // in words: "exempt cluster.local", "port 443 uses proxy.https"
+  std::span<const ProxyUrl> proxies;  // in the order of preference; points into the policy; only for tunnel
+  std::string rule;                   // in words: "exempt cluster.local", "port 443 uses proxy.https"
 };
 
 // `proxy_endpoints`: where the proxies' names led to. Refused is only what is neither a name nor an address.

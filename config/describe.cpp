@@ -46,7 +46,11 @@ class Writer {
   std::size_t indent_ = 0;
 };
 
-std::string proxy_value(const std::optional<ProxyUrl>& proxy) { return scalar(proxy ? proxy->display_masked() : ""); }
+std::string proxy_value(const ProxyList& proxies) {
+  const auto one = [](const ProxyUrl& proxy) { return scalar(proxy.display_masked()); };
+  if (proxies.size() > 1) return list(proxies, one);
+  return proxies.empty() ? scalar("") : one(proxies[0]);
+}
 
 void write_tls(const TlsSettings& tls, Writer& out) {
   out.open("tls");

@@ -2,7 +2,6 @@
 // file, environment): whoever gives a non-empty value claims it, and later ones leave it alone. Nothing is merged.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,8 +30,11 @@ struct Draft {
   void warning(std::string where, std::string what);
   void add_source(std::string_view name);
 
-  // Always validated; stored when `claim` is still free.
-  void proxy(std::string_view text, std::string where, std::optional<ProxyUrl> Policy::*slot, bool Claimed::*claim);
+  struct Given {
+    std::string text, where;
+  };
+  // Always validated; stored when `claim` is still free. Empty texts are not given.
+  void proxies(const std::vector<Given>& given, ProxyList Policy::*slot, bool Claimed::*claim);
   void exempt(ExemptRules rules);
   void origins(std::vector<Prefix> ranges);
   void headers(std::vector<std::string> names);

@@ -31,14 +31,21 @@ std::string json_text(std::string_view text) {
 
 std::string explain_text(const Decision& decision, const Destination& destination) {
   std::string out = destination_text(destination) + ": " + std::string(name_of(decision.kind));
-  if (decision.proxy != nullptr) out += " through " + decision.proxy->display();
+  for (const ProxyUrl& proxy : decision.proxies)
+    out += (&proxy == decision.proxies.data() ? " through " : ", then ") + proxy.display();
   return out + " (" + decision.rule + ")";
 }
 
 std::string explain_json(const Decision& decision, const Destination& destination) {
   std::string out = "{\"destination\":" + json_text(destination_text(destination)) +
                     ",\"route\":" + json_text(name_of(decision.kind));
-  if (decision.proxy != nullptr) out += ",\"via\":" + json_text(decision.proxy->display());
+  if (!decision.proxies.empty()) out += ",\"via\":" + json_text(decision.proxies[0].display());
+  if (decision.proxies.size() > 1) {
+    std::string then;
+    for (const ProxyUrl& proxy : decision.proxies.subspan(1))
+      then += (then.empty() ? "" : ",") + json_text(proxy.display());
+    out += ",\"then\":[" + then + "]";
+  }
   return out + ",\"rule\":" + json_text(decision.rule) + "}";
 }
 

@@ -9,9 +9,10 @@
 
 namespace towpath {
 
-// "github.com:443: tunnel through http://proxy:3128 (port 443 uses proxy.https)"
+// "github.com:443: tunnel through http://proxy:3128, then http://second:3128 (port 443 uses proxy.https)"
 [[nodiscard]] std::string explain_text(const Decision& decision, const Destination& destination);
-// {"destination":"github.com:443","route":"tunnel","via":"http://proxy:3128","rule":"..."}; "via" only for tunnel.
+// {"destination":"github.com:443","route":"tunnel","via":"http://proxy:3128","rule":"..."}; "via" only for tunnel,
+// and "then":["http://second:3128"] behind it where there are several.
 [[nodiscard]] std::string explain_json(const Decision& decision, const Destination& destination);
 
 // A JSON string (RFC 8259 7); bytes that are no UTF-8 become U+FFFD.

@@ -16,8 +16,14 @@ constexpr std::size_t most_file_bytes = 1 << 20;
 constexpr std::size_t most_credential_bytes = 1 << 12;
 
 void read_overrides(const Overrides& overrides, Draft& draft) {
-  draft.proxy(overrides.http, "--http", &Policy::http, &Draft::Claimed::http);
-  draft.proxy(overrides.https, "--https", &Policy::https, &Draft::Claimed::https);
+  const auto given = [](const std::vector<std::string>& texts, const std::string& option) {
+    std::vector<Draft::Given> out;
+    for (const std::string& text : texts)
+      out.push_back({text, texts.size() == 1 ? option : option + "[" + std::to_string(out.size()) + "]"});
+    return out;
+  };
+  draft.proxies(given(overrides.http, "--http"), &Policy::http, &Draft::Claimed::http);
+  draft.proxies(given(overrides.https, "--https"), &Policy::https, &Draft::Claimed::https);
   if (!split_list(overrides.exempt).empty()) {
     ExemptRules rules;
     rules.add(overrides.exempt, "--exempt", Problem::Severity::error, draft.problems);
@@ -63,17 +69,18 @@ void apply_credentials_file(Draft& draft) {
   const auto credentials = read_credentials(draft);
   if (!credentials) return;
   for (const auto slot : {&Policy::http, &Policy::https, &Policy::all}) {
-    std::optional<ProxyUrl>& proxy = draft.policy.*slot;
-    if (!proxy || proxy->credentials) continue;
-    if (const std::string why = unusable_credentials(proxy->scheme, *credentials); !why.empty())
-      return draft.error(draft.credentials_file.where, why);
-    proxy->credentials = credentials;
+    for (ProxyUrl& proxy : draft.policy.*slot) {
+      if (proxy.credentials) continue;
+      if (const std::string why = unusable_credentials(proxy.scheme, *credentials); !why.empty())
+        return draft.error(draft.credentials_file.where, why);
+      proxy.credentials = credentials;
+    }
   }
 }
 
 void check_effect(Draft& draft) {
   const Policy& policy = draft.policy;
-  if (policy.https && !policy.http && !policy.all && policy.ports.contains(80))
+  if (!policy.https.empty() && policy.http.empty() && policy.all.empty() && policy.ports.contains(80))
     draft.warning("proxy.https",
                   "connections to port 80 go direct: no proxy is given for them (proxy.http or proxy.all)");
 }
@@ -82,8 +89,8 @@ void check_sense(Draft& draft) {
   const Policy& policy = draft.policy;
   const ReverseSettings& reverse = policy.reverse;
   bool https = false;
-  for (const auto* proxy : {&policy.http, &policy.https, &policy.all})
-    https = https || (*proxy && (*proxy)->scheme == ProxyScheme::https);
+  for (const ProxyList* list : policy.proxy_lists())
+    for (const ProxyUrl& proxy : *list) https = https || proxy.scheme == ProxyScheme::https;
   if (!https && (draft.claimed.authorities || draft.claimed.client_certificate))
     draft.warning("proxy.tls", "not used: no proxy is given as https://");
   if (reverse.trusted_origins.empty() && !reverse.headers.empty())

@@ -14,7 +14,8 @@ namespace towpath {
 
 // From the command line; empty = not given.
 struct Overrides {
-  std::string http, https, exempt;
+  std::vector<std::string> http, https;  // in the order of preference
+  std::string exempt;
 };
 
 struct Sources {

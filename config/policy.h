@@ -2,9 +2,9 @@
 // Knows nothing of where its values came from except for `source`, which is for messages.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,8 +63,13 @@ struct ReverseSettings {
   std::chrono::milliseconds header_timeout = std::chrono::seconds{5};
 };
 
+// In the order of preference; empty: none.
+using ProxyList = std::vector<ProxyUrl>;
+
+constexpr std::size_t most_proxies = 16;  // per list
+
 struct Policy {
-  std::optional<ProxyUrl> http, https, all;
+  ProxyList http, https, all;
   ExemptRules exempt;
   PortSet ports;
   DnsMode dns = DnsMode::proxy;
@@ -77,7 +82,8 @@ struct Policy {
   ReverseSettings reverse;
   std::string source;  // "values.yaml", "environment", "command line, values.yaml", ...
 
-  [[nodiscard]] bool any_proxy() const noexcept { return http || https || all; }
+  [[nodiscard]] bool any_proxy() const noexcept { return !http.empty() || !https.empty() || !all.empty(); }
+  [[nodiscard]] std::array<const ProxyList*, 3> proxy_lists() const noexcept { return {&http, &https, &all}; }
 };
 
 }  // namespace towpath

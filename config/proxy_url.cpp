@@ -151,6 +151,12 @@ std::string host_and_port(const ProxyUrl& url) {
 
 }  // namespace
 
+bool is_same_proxy(const ProxyUrl& one, const ProxyUrl& other) noexcept {
+  if (one.scheme != other.scheme || one.host != other.host || one.port != other.port) return false;
+  if (one.credentials.has_value() != other.credentials.has_value()) return false;
+  return !one.credentials || one.credentials->user == other.credentials->user;
+}
+
 std::string_view name_of(ProxyScheme scheme) noexcept {
   switch (scheme) {
     case ProxyScheme::http: return "http";

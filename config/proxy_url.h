@@ -34,6 +34,9 @@ struct ProxyUrl {
   friend bool operator==(const ProxyUrl&, const ProxyUrl&) = default;
 };
 
+// The same server and the same user there, whatever the password.
+[[nodiscard]] bool is_same_proxy(const ProxyUrl& one, const ProxyUrl& other) noexcept;
+
 // Exactly one of url, unset and error is set; a warning may go with url.
 struct ParsedProxyUrl {
   std::optional<ProxyUrl> url;

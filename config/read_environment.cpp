@@ -31,11 +31,11 @@ Variable first_of(const Environment& environment, std::initializer_list<const ch
 }
 
 void read_proxy(const Environment& environment, std::initializer_list<const char*> names, Draft& draft,
-                std::optional<ProxyUrl> Policy::*slot, bool Draft::Claimed::*claim) {
+                ProxyList Policy::*slot, bool Draft::Claimed::*claim) {
   const Variable variable = first_of(environment, names);
   if (!variable || draft.claimed.*claim) return;
   draft.add_source("environment");
-  draft.proxy(variable.value, variable.where(), slot, claim);
+  draft.proxies({{std::string(variable.value), variable.where()}}, slot, claim);
 }
 
 void read_tls(const Environment& environment, Draft& draft) {

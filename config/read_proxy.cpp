@@ -21,17 +21,21 @@ constexpr std::array<std::string_view, 2> udp_words = {"allow", "block"};
 constexpr std::array<std::string_view, 2> setuid_words = {"refuse", "direct"};
 constexpr std::array<std::string_view, 3> plain_words = {"auto", "connect", "absolute"};
 
-void read_proxy_url(Section& in, std::string_view key, Draft& draft, std::optional<ProxyUrl> Policy::*slot,
+void read_proxy_url(Section& in, std::string_view key, Draft& draft, ProxyList Policy::*slot,
                     bool Draft::Claimed::*claim) {
   const Node* found = in.get(key);
   if (found == nullptr) return;
-  if (found->kind == Node::Kind::list && found->items.size() > 1)
-    return in.error(*found, key, "several proxies are not supported yet: give one");
-  const Node& value = found->kind == Node::Kind::list ? found->items[0] : *found;
-  if (value.empty()) return;
-  if (value.kind != Node::Kind::scalar)
-    return in.error(value, key, "expected a proxy like http://proxy.example.com:3128");
-  draft.proxy(value.text, in.where(value, key), slot, claim);
+  constexpr const char* expected = "expected a proxy like http://proxy.example.com:3128";
+  if (found->kind == Node::Kind::scalar) return draft.proxies({{found->text, in.where(*found, key)}}, slot, claim);
+  if (found->kind != Node::Kind::list) return in.error(*found, key, std::string(expected) + ", or a list of such");
+  std::vector<Draft::Given> given;
+  for (std::size_t i = 0; i < found->items.size(); ++i) {
+    const Node& item = found->items[i];
+    const std::string item_key = std::string(key) + "[" + std::to_string(i) + "]";
+    if (item.kind == Node::Kind::scalar) given.push_back({item.text, in.where(item, item_key)});
+    else if (!item.empty()) in.error(item, item_key, expected);
+  }
+  draft.proxies(given, slot, claim);
 }
 
 void read_exempt(Section& in, Draft& draft) {

@@ -14,8 +14,16 @@ namespace {
 void add_common(CLI::App& command, Common& options) {
   command.add_option("-c,--config", options.file, "values file (default: $TOWPATH_CONFIG, else the environment alone)")
       ->type_name("FILE");
-  command.add_option("--http", options.overrides.http, "proxy for port 80, and for all ports when there is no other");
-  command.add_option("--https", options.overrides.https, "proxy for every port but 80");
+  // One value each, or a list would take the words behind it, and "[::1]" for a list of its own.
+  command
+      .add_option("--http", options.overrides.http,
+                  "proxy for port 80, and for all ports when there is no other; may be repeated: the next one is used "
+                  "while those before it cannot be reached")
+      ->allow_extra_args(false)
+      ->type_name("PROXY");
+  command.add_option("--https", options.overrides.https, "proxy for every port but 80; may be repeated")
+      ->allow_extra_args(false)
+      ->type_name("PROXY");
   command.add_option("--exempt", options.overrides.exempt, "comma list of hosts that are reached directly");
 }
 

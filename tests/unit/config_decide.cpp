@@ -16,9 +16,8 @@ namespace {
 
 Policy policy_of(const char* http, const char* https = "", const char* all = "", const char* exempt = "") {
   Policy out;
-  out.http = parse_proxy_url(http).url;
-  out.https = parse_proxy_url(https).url;
-  out.all = parse_proxy_url(all).url;
+  for (const auto& [text, list] : {std::pair{http, &out.http}, {https, &out.https}, {all, &out.all}})
+    if (const auto url = parse_proxy_url(text).url) list->push_back(*url);
   std::vector<Problem> none;
   out.exempt = ExemptRules::parse(exempt, "list", none);
   return out;
@@ -27,8 +26,9 @@ Policy policy_of(const char* http, const char* https = "", const char* all = "",
 std::string route(const Policy& policy, std::string_view name, std::uint16_t port, const char* address = "",
                   std::span<const Endpoint> proxies = {}) {
   const Decision decision = decide(policy, {name, IpAddress::parse(address), port}, proxies);
-  CHECK((decision.proxy != nullptr) == (decision.kind == RouteKind::tunnel));
-  return decision.proxy ? decision.proxy->display() : std::string(name_of(decision.kind)) + ": " + decision.rule;
+  CHECK(!decision.proxies.empty() == (decision.kind == RouteKind::tunnel));
+  return !decision.proxies.empty() ? decision.proxies[0].display()
+                                   : std::string(name_of(decision.kind)) + ": " + decision.rule;
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace {
 
 Policy proxied(std::string_view list) {
   Policy policy;
-  policy.http = parse_proxy_url("http://proxy.invalid:3128").url;
+  policy.http = {*parse_proxy_url("http://proxy.invalid:3128").url};
   policy.https = policy.http;
   std::vector<Problem> warnings;
   policy.exempt = ExemptRules::parse(list, "list", warnings);

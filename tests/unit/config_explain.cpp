@@ -9,7 +9,7 @@ namespace {
 
 Policy proxied() {
   Policy out;
-  out.https = parse_proxy_url("https://user:secret@proxy.test").url;
+  out.https = {*parse_proxy_url("https://user:secret@proxy.test").url};
   return out;
 }
 

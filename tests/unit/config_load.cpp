@@ -63,7 +63,11 @@ Loaded load_environment(std::map<std::string, std::string> environment, Override
   return load({"", std::move(overrides), std::move(environment)});
 }
 
-std::string shown(const std::optional<ProxyUrl>& proxy) { return proxy ? proxy->display() : "none"; }
+std::string shown(const ProxyList& proxies) {
+  std::string out;
+  for (const ProxyUrl& proxy : proxies) out += (out.empty() ? "" : " ") + proxy.display();
+  return out.empty() ? "none" : out;
+}
 
 }  // namespace
 
@@ -142,8 +146,8 @@ TEST_CASE("load: every key beyond the chart is read") {
   CHECK(out.texts.empty());
   REQUIRE(out.loaded.policy);
   const Policy& policy = *out.loaded.policy;
-  CHECK(policy.http->credentials == Credentials{"user", "pa:ss word"});
-  CHECK(policy.all->credentials == Credentials{"u", ""});
+  CHECK(policy.http.at(0).credentials == Credentials{"user", "pa:ss word"});
+  CHECK(policy.all.at(0).credentials == Credentials{"u", ""});
   CHECK(policy.exempt.entries() == std::vector<std::string>{"x.test", "y.test", "z.test"});
   CHECK_FALSE(policy.ports.all);
   CHECK(policy.ports.contains(80));
@@ -170,7 +174,7 @@ TEST_CASE("load: all problems are reported at once, each with its position") {
       "  proxy:\n"
       "    htps: proxy:3128\n"
       "    https: socks4://proxy\n"
-      "    http: [a, b]\n"
+      "    http: {a: b}\n"
       "    exempt:\n"
       "      - \"'quoted.test'\"\n"
       "      - 10.0.0.0/33\n"
@@ -191,7 +195,7 @@ TEST_CASE("load: all problems are reported at once, each with its position") {
   CHECK(out.loaded.configured);
   CHECK(out.has("F:3:5: coderd.proxy.htps: unknown key, did you mean https?"));
   CHECK(out.has("F:4:12: coderd.proxy.https: unsupported scheme socks4: use socks5"));
-  CHECK(out.has("F:5:11: coderd.proxy.http: several proxies are not supported yet"));
+  CHECK(out.has("F:5:11: coderd.proxy.http: expected a proxy like http://proxy.example.com:3128, or a list of such"));
   CHECK(out.has("F:7:9: coderd.proxy.exempt[0]: unusable entry \"'quoted.test'\": quote character"));
   CHECK(out.has("F:8:9: coderd.proxy.exempt[1]: unusable entry \"10.0.0.0/33\": bad range"));
   CHECK(out.has("F:9:22: coderd.proxy.ports[2]: expected 1 to 65535, got \"htpp\""));
@@ -299,7 +303,7 @@ TEST_CASE("load: command line before file before environment, whole values only"
   CHECK(shown(file.loaded.policy->http) == "http://f1:80");
   CHECK(shown(file.loaded.policy->https) == "http://e2:80");
   CHECK(file.loaded.policy->exempt.entries() == std::vector<std::string>{"f.test"});
-  const auto line = load_yaml("proxy: {http: f1, exempt: f.test}", environment, {"c1", "", "c.test"});
+  const auto line = load_yaml("proxy: {http: f1, exempt: f.test}", environment, {{"c1"}, {""}, "c.test"});
   CHECK(shown(line.loaded.policy->http) == "http://c1:80");
   CHECK(line.loaded.policy->exempt.entries() == std::vector<std::string>{"c.test"});
   CHECK(line.loaded.policy->source.starts_with("command line, "));
@@ -338,10 +342,10 @@ TEST_CASE("load: a bad value is an error wherever it decides, except for entries
   CHECK(bad.problems[0].where == "$HTTPS_PROXY");
   CHECK(bad.problems[0].text().find("hunter2") == std::string::npos);
   CHECK(bad.problems[1].severity == Problem::Severity::warning);
-  CHECK_FALSE(load_environment({}, {"socks4://a", "", ""}).policy);
-  CHECK_FALSE(load_environment({}, {"a", "", "http://x.test"}).policy);
+  CHECK_FALSE(load_environment({}, {{"socks4://a"}, {}, ""}).policy);
+  CHECK_FALSE(load_environment({}, {{"a"}, {}, "http://x.test"}).policy);
   CHECK_FALSE(load_environment({{"PROXY_TRUSTED_ORIGINS", "10.0.0.0/40"}}).policy);
-  CHECK(load_environment({{"http_proxy", "bad host"}}, {"a", "", ""}).policy);  // not the one in effect
+  CHECK(load_environment({{"http_proxy", "bad host"}}, {{"a"}, {}, ""}).policy);  // not the one in effect
 }
 
 TEST_CASE("load: a password never shows, not even from a wrong place") {
