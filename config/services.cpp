@@ -63,7 +63,7 @@ void judge(const Policy& policy, const char* variable, const Service& service, s
   const bool usual = service.port == 80 || service.port == 443;
   out.push_back({Problem::Severity::warning, std::string("$") + variable,
                  service.host + ":" + std::to_string(service.port) + " would be tunnelled through " +
-                     decision.proxy->display() + ": add " + service.host + " to exempt" +
+                     decision.proxies.front().display() + ": add " + service.host + " to exempt" +
                      (usual ? "" : ", or set ports: [80, 443]") + ", unless that proxy can reach it"});
 }
 

@@ -82,7 +82,7 @@ Probe::Outcome Probe::connect(const ProxyUrl& given, const std::string& host, st
   const ProxyUrl& proxy = asked_.emplace_back(given);
   Attempt::Order order;
   order.policy = policy_;
-  order.proxy = &proxy;
+  order.proxies = {&proxy, 1};
   order.name = host;
   order.ask.target = {IpAddress::parse(host), port};
   if (order.ask.target.address) order.name.clear();

@@ -9,6 +9,7 @@
 #include "agent/attempt.h"
 #include "agent/failure_text.h"
 #include "agent/plain_relays.h"
+#include "agent/proxy_pool.h"
 #include "config/policy.h"
 
 namespace towpath::doctor {
@@ -39,6 +40,7 @@ class Probe final : public AttemptHost {
   SocketWatch& sockets() override { return *sockets_; }
   Lookup& lookup() override { return *lookup_; }
   RelayDoor& door() override { return *door_; }
+  ProxyPool& proxies() override { return pool_; }
   PlainRelays& plain() override { return *plain_; }
   void on_relay(UniqueFd, UniqueFd, std::unique_ptr<TlsChannel>, Relay::First) override {}  // a tunnel to be closed
   void on_proxy_found(const std::vector<Endpoint>&) override {}
@@ -54,6 +56,7 @@ class Probe final : public AttemptHost {
 
   std::shared_ptr<const Policy> policy_;
   Log log_;
+  ProxyPool pool_{log_};
   uv_loop_t loop_{};
   std::unique_ptr<SocketWatch> sockets_;
   std::unique_ptr<Lookup> lookup_;

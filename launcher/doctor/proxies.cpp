@@ -27,14 +27,18 @@ struct Configured {
   bool for_80, for_others;  // which ports it serves (config/decide)
 };
 
-// The one place that knows how a policy holds its proxies.
+// The one place that knows how a policy holds its proxies. Every one of a list is tried: each may be the next.
 std::vector<Configured> configured(const Policy& policy) {
   std::vector<Configured> out;
-  const bool any_https = policy.https.has_value(), any_all = policy.all.has_value();
-  const bool any_http = policy.http.has_value();
-  if (policy.http) out.push_back({&*policy.http, "proxy.http", true, !any_https && !any_all});
-  if (policy.https) out.push_back({&*policy.https, "proxy.https", false, true});
-  if (policy.all) out.push_back({&*policy.all, "all_proxy", !any_http, !any_https});
+  const auto add = [&](const ProxyList& list, const std::string& key, bool for_80, bool for_others) {
+    for (const ProxyUrl& each : list) {
+      const std::string place = list.size() == 1 ? "" : "[" + std::to_string(&each - list.data()) + "]";
+      out.push_back({&each, key + place, for_80, for_others});
+    }
+  };
+  add(policy.http, "proxy.http", true, policy.https.empty() && policy.all.empty());
+  add(policy.https, "proxy.https", false, true);
+  add(policy.all, "all_proxy", policy.http.empty(), policy.https.empty());
   return out;
 }
 

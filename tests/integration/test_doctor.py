@@ -155,6 +155,13 @@ class Proxies(ProxyCase):
         self.expect(found, "proxy.http reach", "FAIL", "cannot connect to the proxy: Connection refused", "is the proxy running")
         self.assertNotIn("proxy.http CONNECT 443", found)
 
+    def test_every_proxy_of_a_list_is_tried(self):
+        squid, port = self.squid(), proc.free_port()
+        self.values(f"proxy: {{http: ['{squid.url}', 'http://127.0.0.1:{port}']}}\n")
+        found = self.doctor("--target", NAME, code=1)
+        self.expect(found, "proxy.http[0] CONNECT 443", "ok", "the tunnel stood")
+        self.expect(found, "proxy.http[1] reach", "FAIL", "Connection refused", "is the proxy running")
+
     def test_a_port_that_is_not_tunnelled(self):
         squid = self.squid(shipped_rules=True)
         self.proxy_values(squid.url, more="ports: [443]\nplainHttp: connect")
