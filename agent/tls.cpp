@@ -210,6 +210,17 @@ TlsChannel::Step TlsChannel::handshake() noexcept {
   return Step::failed;
 }
 
+std::string TlsChannel::version() const { return SSL_get_version(ssl_.get()); }
+
+std::int64_t TlsChannel::certificate_seconds() const noexcept {
+  const X509* certificate = SSL_get0_peer_certificate(ssl_.get());
+  int days = 0, seconds = 0;
+  if (certificate == nullptr || ASN1_TIME_diff(&days, &seconds, nullptr, X509_get0_notAfter(certificate)) != 1)
+    return 0;
+  const std::int64_t left = std::int64_t{days} * 86400 + seconds;
+  return left > 0 ? left : 0;
+}
+
 TlsChannel::Moved TlsChannel::peek(void* to, std::size_t size) noexcept {
   std::size_t got = 0;
   ERR_clear_error();

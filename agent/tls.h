@@ -5,6 +5,7 @@
 // SNI, a trailing dot removed. Only http/1.1 is offered by ALPN, since the proxy is spoken to in HTTP/1.1.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -36,6 +37,10 @@ class TlsChannel {
   [[nodiscard]] Moved write(const void* from, std::size_t size) noexcept;
   // Sends close_notify; reading goes on.
   [[nodiscard]] Step shut_down() noexcept;
+  // Of a handshake that is done: "TLSv1.3".
+  [[nodiscard]] std::string version() const;
+  // How long the peer's certificate is valid yet; 0 when there is none or it has expired.
+  [[nodiscard]] std::int64_t certificate_seconds() const noexcept;
   // Of a handshake that failed.
   [[nodiscard]] Error error() const noexcept { return error_; }
   // Also of a session that failed later; "" when the connection did, or nothing has.

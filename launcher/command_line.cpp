@@ -55,6 +55,13 @@ constexpr const char* status_about = R"(Examples:
 Exit status: 0 an agent answered, 1 none did, 125 the command line is wrong.
 )";
 
+constexpr const char* doctor_about = R"(Examples:
+  towpath doctor -c values.yaml
+  towpath doctor -c values.yaml --program /opt/coder --target github.com
+
+Exit status: 0 all that is needed works, 1 something does not, 125 the command line is wrong.
+)";
+
 constexpr const char* run_status =
     "\nExit status: the program's own; 125 towpath failed, 126 the program cannot be executed, 127 not found.\n";
 
@@ -127,6 +134,7 @@ CommandLine::CommandLine() : app_("Makes unmodified programs use the operator's 
   add_explain();
   add_agent();
   add_status();
+  add_doctor();
   add_completion();
   add_help();
 }
@@ -208,6 +216,19 @@ void CommandLine::add_agent() {
   add_reports(*agent, options->logging, options->metrics);
   agent->add_option("--standalone", options->standalone)->group("");  // what libtowpath.so uses: not for people
   commands_.push_back({agent, [options] { return agent_command(*options); }});
+}
+
+void CommandLine::add_doctor() {
+  const auto options = std::make_shared<DoctorOptions>();
+  CLI::App* doctor =
+      add("doctor", "try every mechanism and proxy on this machine; say what to change", "[OPTIONS]", doctor_about);
+  add_common(*doctor, options->common);
+  doctor->add_option("--target", options->target, "the host that proxies are asked for (default: example.com)")
+      ->type_name("HOST");
+  doctor->add_option("--program", options->program, "the program that matters: what it does not need is not required")
+      ->type_name("FILE");
+  doctor->add_flag("--json", options->json, "one JSON object");
+  commands_.push_back({doctor, [options] { return doctor_command(*options); }});
 }
 
 void CommandLine::add_status() {

@@ -41,6 +41,7 @@ class CommandLine {
   void add_explain();
   void add_agent();
   void add_status();
+  void add_doctor();
   void add_completion();
   void add_help();
 

@@ -51,10 +51,18 @@ struct ExplainOptions {
   int listener = 0;  // inbound: the program's port; 0: any that is not listed
 };
 
+struct DoctorOptions {
+  Common common;
+  std::string target = "example.com";  // RFC 2606: a name that every proxy may look up
+  std::string program;                 // the file that towpath is to serve; empty: any kind
+  bool json = false;
+};
+
 int run_command(const RunOptions& options);
 // `towpath enter`: the words after it. Returns only when the program could not be executed.
 int enter_command(char** words);
 int check_command(const Common& options);
+int doctor_command(const DoctorOptions& options);
 int explain_command(const ExplainOptions& options);
 int explain_inbound_command(const ExplainOptions& options);  // reads standard input
 int agent_command(const AgentOptions& options);

@@ -10,7 +10,7 @@
 
 #include "config/decide.h"
 #include "config/explain.h"
-#include "config/inbound.h"
+#include "config/services.h"
 #include "launcher/explain_inbound.h"
 
 namespace towpath {
@@ -67,6 +67,8 @@ int check_command(const Common& options) {
   const Loaded loaded = load_and_report(options);
   if (!loaded.policy) return 1;
   warn_of_nothing(*loaded.policy);
+  for (const Problem& problem : tunnelled_services(*loaded.policy, environment_map(environ)))
+    print(stderr, "towpath: warning: " + problem.text() + "\n");
   print(stdout, describe(*loaded.policy));
   return 0;
 }
