@@ -177,7 +177,7 @@ class Package(LabCase):
 
     def test_the_deb_says_what_it_is(self):
         fields = subprocess.run(["dpkg-deb", "-f", self.deb], capture_output=True, text=True, check=True).stdout
-        told = dict(line.split(": ", 1) for line in fields.splitlines() if not line.startswith(" "))
+        told = dict(line.split(": ", 1) for line in fields.splitlines() if line.strip() and line[0] != " ")
         self.assertEqual((told["Package"], told["Version"], told["Architecture"], told["Section"]),
                          ("towpath", self.version, self.architecture, "net"))
         self.assertEqual(told["Depends"], "libc6 (>= 2.28)")
