@@ -22,6 +22,20 @@ if(EXISTS ${CMAKE_SOURCE_DIR}/docs/towpath.1)
   install(FILES ${CMAKE_SOURCE_DIR}/docs/towpath.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 endif()
 
+# Written by the installed command itself, when it is installed; a cross build runs it in the toolchain file's emulator.
+if(EXISTS ${CMAKE_SOURCE_DIR}/launcher/completion.cpp)
+  set(completions ${CMAKE_BINARY_DIR}/completions)
+  file(MAKE_DIRECTORY ${completions})
+  foreach(shell bash zsh fish)
+    install(CODE "execute_process(COMMAND ${CMAKE_CROSSCOMPILING_EMULATOR} \"$<TARGET_FILE:towpath>\" completion ${shell}
+                                  OUTPUT_FILE \"${completions}/${shell}\" COMMAND_ERROR_IS_FATAL ANY)")
+  endforeach()
+  set(share ${CMAKE_INSTALL_DATAROOTDIR})
+  install(FILES ${completions}/bash DESTINATION ${share}/bash-completion/completions RENAME towpath)
+  install(FILES ${completions}/zsh DESTINATION ${share}/zsh/site-functions RENAME _towpath)
+  install(FILES ${completions}/fish DESTINATION ${share}/fish/vendor_completions.d RENAME towpath.fish)
+endif()
+
 # The licences of what is linked in. They are looked up when something is installed, so that a build needs no dpkg; where
 # there is none, whoever packages towpath there adds them.
 find_program(DPKG_QUERY dpkg-query)

@@ -20,7 +20,7 @@ EPOCH = 1700000000
 # Installed or packed as soon as the source has them.
 MAN = (ROOT / "docs/towpath.1").exists()
 CHANGELOG = (ROOT / "CHANGELOG.md").exists()
-COMPLETIONS = (ROOT / "cmake/completions.cmake").exists()
+COMPLETIONS = (ROOT / "launcher/completion.cpp").exists()
 LINKED_IN = {"libuv1", "libc-ares", "libyaml-cpp", "libssl", "libidn2", "libunistring", "libc6", "libstdc++", "libgcc",
              "libcli11"}
 
@@ -168,7 +168,7 @@ class Package(LabCase):
         self.assert_ran(proc.run("dpkg", [*dpkg, "-i", self.deb], self.directory, environment))
         names = {name for name in below(root) if not name.startswith("var/")}
         self.assertEqual(without_licences(names, "usr/share/doc/towpath/licenses/"),
-                         {f"usr/{name}" for name in self.installed()})
+                         {f"usr/{name}".replace("/site-functions/", "/vendor-completions/") for name in self.installed()})
         self.carries(f"{root}/usr/bin/towpath", f"{root}/usr/lib/libtowpath.so")
         verified = self.assert_ran(proc.run("dpkg", [*dpkg, "--verify", "towpath"], self.directory, environment))
         self.assertEqual(verified.out, "")
