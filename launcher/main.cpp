@@ -55,6 +55,8 @@ int main(int argc, char** argv) {
   run_app->add_option("--mode", run.mode, "how calls are intercepted: auto (default), preload, seccomp")
       ->check(CLI::IsMember({"auto", "preload", "seccomp"}))
       ->type_name("MODE");
+  run_app->add_flag("--once", run.once, "in a process that towpath carries already: only start the program");
+  run_app->add_option("--argv0", run.argv0, "what the program is told that it is called")->type_name("NAME");
   run_app->add_option("command", run.command, "the program and its arguments, which are never read as ours");
   const auto words = take_command(*run_app, argc, argv);
 
@@ -76,6 +78,10 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 65535))
       ->type_name("PORT");
 
+  std::string directory;
+  auto* copy_app = app.add_subcommand("copy", "put towpath and its library into a directory");
+  copy_app->add_option("directory", directory, "an existing directory")->required();
+
   Common agent;
   auto* agent_app = app.add_subcommand("agent", "the agent alone; prints the environment that leads programs to it");
   add_common(*agent_app, agent);
@@ -85,7 +91,7 @@ int main(int argc, char** argv) {
   if (argc > 1 && argv[1][0] != '-') {
     const std::string word = argv[1];
     if (app.get_subcommands([&](const CLI::App* one) { return one->get_name() == word; }).empty()) {
-      std::fprintf(stderr, "towpath: unknown command \"%s\": it is one of run, check, explain, agent\n", argv[1]);
+      std::fprintf(stderr, "towpath: unknown command \"%s\": it is one of run, check, explain, copy, agent\n", argv[1]);
       return exit_towpath_failed;
     }
   }
@@ -97,6 +103,7 @@ int main(int argc, char** argv) {
     if (*explain_app && explain.inbound == (destination->count() != 0))
       throw CLI::RequiredError("HOST:PORT or --inbound (not both)");
     if (*explain_app) return explain.inbound ? explain_inbound_command(explain) : explain_command(explain);
+    if (*copy_app) return copy_command(directory);
     return agent_command(agent, standalone);
   } catch (const CLI::ParseError& problem) {
     const int status = app.exit(problem);

@@ -16,6 +16,7 @@
 #include "launcher/library.h"
 #include "launcher/processes.h"
 #include "proto/wire.h"
+#include "trap/enter.h"
 
 namespace towpath {
 
@@ -79,13 +80,32 @@ bool log_level(Level& out, std::string& why) {
   return true;
 }
 
+// Whoever is in a tree is supervised, for this executable is static. A variable alone proves nothing: it may have come
+// from a tree that is gone, and believing it would mean a program that nobody carries.
+bool carried_already() {
+  const char* text = std::getenv(std::string(wire::control_variable).c_str());
+  wire::Control control{};
+  return text != nullptr && wire::parse_control(text, control) && trap::supervised(control.token);
+}
+
+// The program and nothing in between.
+int execute(Program& program) {
+  std::vector<char*> arguments;
+  for (std::string& each : program.arguments) arguments.push_back(each.data());
+  arguments.push_back(nullptr);
+  execv(program.path.c_str(), arguments.data());
+  return complain(exit_cannot_execute, "cannot execute " + program.path + ": " + std::strerror(errno));
+}
+
 }  // namespace
 
 int run_command(const RunOptions& options) {
   if (options.command.empty())
     return complain(exit_towpath_failed, "run: no command given (towpath run [options] [--] CMD [ARG...])");
-  const Loaded loaded = load_and_report(options.common);
-  if (!loaded.policy) return exit_towpath_failed;
+  const bool alone = options.once && carried_already();
+  // What the program was configured by is no longer in the environment there.
+  const Loaded loaded = alone ? Loaded{} : load_and_report(options.common);
+  if (!alone && !loaded.policy) return exit_towpath_failed;
 
   Program program;
   int error = 0;
@@ -94,6 +114,8 @@ int run_command(const RunOptions& options) {
     return complain(error == ENOENT ? exit_not_found : exit_cannot_execute,
                     "cannot execute " + options.command.front() + ": " + std::strerror(error));
   program.arguments = options.command;
+  if (!options.argv0.empty()) program.arguments.front() = options.argv0;
+  if (alone) return execute(program);
   program.environment = program_environment(options, loaded);
   sigprocmask(SIG_SETMASK, nullptr, &program.signal_mask);
   struct sigaction children {};
@@ -101,15 +123,11 @@ int run_command(const RunOptions& options) {
   program.ignores_children = children.sa_handler == SIG_IGN;
 
   if (!loaded.policy->any_proxy() && !inbound_on(loaded.policy->reverse)) {
-    // Nothing to tunnel and no client to name: the program alone, with nothing in between.
+    // Nothing to tunnel and no client to name.
     std::fprintf(stderr,
                  "towpath: warning: neither a proxy nor a reverse proxy is configured: %s runs without towpath\n",
                  options.command.front().c_str());
-    std::vector<char*> arguments;
-    for (std::string& each : program.arguments) arguments.push_back(each.data());
-    arguments.push_back(nullptr);
-    execv(program.path.c_str(), arguments.data());
-    return complain(exit_cannot_execute, "cannot execute " + program.path + ": " + std::strerror(errno));
+    return execute(program);
   }
 
   ProgramFile file;
