@@ -13,10 +13,10 @@
 #include "config/inbound.h"
 #include "launcher/commands.h"
 #include "launcher/front_end.h"
+#include "launcher/join.h"
 #include "launcher/library.h"
 #include "launcher/processes.h"
 #include "proto/wire.h"
-#include "trap/enter.h"
 
 namespace towpath {
 
@@ -80,14 +80,6 @@ bool log_level(Level& out, std::string& why) {
   return true;
 }
 
-// Whoever is in a tree is supervised, for this executable is static. A variable alone proves nothing: it may have come
-// from a tree that is gone, and believing it would mean a program that nobody carries.
-bool carried_already() {
-  const char* text = std::getenv(std::string(wire::control_variable).c_str());
-  wire::Control control{};
-  return text != nullptr && wire::parse_control(text, control) && trap::supervised(control.token);
-}
-
 // The program and nothing in between.
 int execute(Program& program) {
   std::vector<char*> arguments;
@@ -102,20 +94,21 @@ int execute(Program& program) {
 int run_command(const RunOptions& options) {
   if (options.command.empty())
     return complain(exit_towpath_failed, "run: no command given (towpath run [options] [--] CMD [ARG...])");
-  const bool alone = options.once && carried_already();
-  // What the program was configured by is no longer in the environment there.
-  const Loaded loaded = alone ? Loaded{} : load_and_report(options.common);
-  if (!alone && !loaded.policy) return exit_towpath_failed;
-
   Program program;
   int error = 0;
   program.path = find_in_path(options.command.front(), std::getenv("PATH"), error);
+  program.arguments = options.command;
+  if (!options.argv0.empty()) program.arguments.front() = options.argv0;
+  // Before the configuration is read: what the tree was configured by is not in its programs' environment.
+  std::string why;
+  const Tree tree = options.once && !program.path.empty() ? join_tree(program, why) : Tree::none;
+  if (tree == Tree::refused) return complain(exit_towpath_failed, why);
+  if (tree == Tree::joined) return execute(program);
+  const Loaded loaded = load_and_report(options.common);
+  if (!loaded.policy) return exit_towpath_failed;
   if (program.path.empty())
     return complain(error == ENOENT ? exit_not_found : exit_cannot_execute,
                     "cannot execute " + options.command.front() + ": " + std::strerror(error));
-  program.arguments = options.command;
-  if (!options.argv0.empty()) program.arguments.front() = options.argv0;
-  if (alone) return execute(program);
   program.environment = program_environment(options, loaded);
   sigprocmask(SIG_SETMASK, nullptr, &program.signal_mask);
   struct sigaction children {};
@@ -137,7 +130,6 @@ int run_command(const RunOptions& options) {
                                                 : Mode::automatic;
   const Choice choice = choose_front_end(mode, file);
   if (choice.front_end == FrontEnd::none) return complain(choice.status, choice.reason);
-  std::string why;
   // What a static program starts may be dynamic, and is served better by the library; it needs none.
   const std::string library = mode == Mode::seccomp ? std::string() : find_library(why);
   if (library.empty() && choice.front_end == FrontEnd::preload) return complain(exit_towpath_failed, why);

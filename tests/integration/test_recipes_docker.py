@@ -1,4 +1,4 @@
-# suite: quick
+# suite: full
 """deploy/docker: the Dockerfile's images, carried out instruction by instruction, on bases of every kind."""
 
 import os
@@ -17,7 +17,7 @@ BASES = {"scratch": root_fs.empty, "distroless": root_fs.distroless, "alpine": r
 class Docker(RecipeCase):
     def base(self, kind):
         """An image of that kind with coderd in it, as somebody made it who knew nothing of towpath."""
-        root = self.trusting(BASES[kind](os.path.join(self.directory, kind)))
+        root = self.trusting(self.image(BASES[kind], os.path.join(self.directory, kind)))
         root.add(program("go-static/goserver"), "/usr/bin/coderd")
         return Image(root, entrypoint=["/usr/bin/coderd"], cmd=["run"])
 

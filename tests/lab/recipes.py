@@ -39,6 +39,11 @@ class RecipeCase(InboundCase):
     def proxy_environment(self, url):
         return {"http_proxy": url, "https_proxy": "", "no_proxy": "", "SSL_CERT_FILE": AUTHORITY}
 
+    def image(self, make, path):
+        """A root as `make` (of lab/root_fs) makes it, at `path`: made once in a class, then copied."""
+        first = os.path.join(self.class_directory, "pristine-" + make.__name__)
+        return (root_fs.RootFs(first) if os.path.isdir(first) else make(first)).copy(path)
+
     def trusting(self, root):
         """The root with the authority of the https proxy's certificate in it, as the operator's image has it."""
         root.add(self.authority.file, AUTHORITY)
