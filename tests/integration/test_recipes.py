@@ -2,6 +2,7 @@
 """The two files alone, in a root directory that holds nothing else but the program: as container, read-only, as nobody."""
 
 import os
+import shlex
 
 from lab import oci, root_fs
 from lab.case import main, program
@@ -66,6 +67,25 @@ class EmptyRoot(RecipeCase):
         server.wait_line("listening=")
         with self.assertRaises(AssertionError):
             self.assert_sees_clients(port, "", "  mode http\n  option forwardfor\n", "  mode http")
+
+
+class Host(RecipeCase):
+    def test_the_drop_in_of_systemd(self):
+        """Its command and its variables, in a root that has the files where the package puts them."""
+        with open(os.path.join(root_fs._REPOSITORY, "deploy", "systemd", "towpath.conf")) as file:
+            lines = [line.strip().partition("=")[::2] for line in file if "=" in line and not line.startswith("#")]
+        commands = [value for name, value in lines if name == "ExecStart"]
+        self.assertEqual(commands[0], "", "the unit's own command would be started as well")
+        variables = dict(value.partition("=")[::2] for name, value in lines if name == "Environment")
+        root = self.trusting(root_fs.empty(os.path.join(self.directory, "root")))
+        root.add(os.path.join(self.release, "towpath"), "/usr/bin/towpath")
+        root.add(os.path.join(self.release, "libtowpath.so"), "/usr/lib/libtowpath.so")
+        root.add(program("go-static/goserver"), "/usr/bin/coder")
+        root.write(variables["TOWPATH_CONFIG"], f"proxy: {{http: '{self.kinds['http']}', ports: [80, 443]}}\n")
+        port = self.free_port()
+        server = oci.start(self, root, shlex.split(commands[1]), env={**variables, "CODERD_ADDRESS": f"0.0.0.0:{port}"})
+        server.wait_line("listening=")
+        self.assert_server_fetches(port, self.kinds["http"])
 
 
 if __name__ == "__main__":

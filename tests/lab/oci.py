@@ -8,6 +8,7 @@ that user), the seccomp profile refuses what Docker's refuses, and processes hav
 and host name are the lab's.
 """
 
+import functools
 import itertools
 import json
 import os
@@ -83,6 +84,7 @@ def _prepare(case, root, words, env=None, uid=USER, mounts=(), capabilities=CAPA
     return name, [*tool, "run", "--bundle", bundle, identity], case.directory
 
 
+@functools.cache
 def profile():
     """Everything that the kernel's headers know but _REFUSED; what is newer than these headers is refused."""
     calls = set(re.findall(r"#define __NR_(\w+) ", subprocess.run(

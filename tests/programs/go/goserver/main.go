@@ -3,7 +3,7 @@
 //	http ADDRESS             answers path=, host=, peer=; /upgrade: a stream that echoes; /fetch?URL: as a client
 //	https ADDRESS CERTIFICATE  the same with TLS, HTTP/2 too
 //	client ADDRESS           answers as tests/lab/inbound.py wants: client=, header fields, trailers and the body; upgrades to an echo
-//	run                      as coderd, configured by the environment: http at $CODERD_ADDRESS
+//	run, server              as coderd, configured by the environment: http at $CODERD_ADDRESS
 //	again TIMES              listens, serves one connection, closes, listens on the same port again
 //	shared TIMES             the same while a connection of the listener before is still open
 //	relay ADDRESS HOST:PORT  passes each connection on
@@ -24,7 +24,7 @@ import (
 )
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == "run" {
+	if len(os.Args) == 2 && (os.Args[1] == "run" || os.Args[1] == "server") {
 		os.Args = []string{os.Args[0], "http", os.Getenv("CODERD_ADDRESS")}
 	}
 	if len(os.Args) < 3 {
