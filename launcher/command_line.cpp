@@ -62,6 +62,11 @@ constexpr const char* doctor_about = R"(Examples:
 Exit status: 0 all that is needed works, 1 something does not, 125 the command line is wrong.
 )";
 
+constexpr const char* copy_about = R"(Example, as an init container that has no shell:
+  towpath copy /shared
+
+)";
+
 constexpr const char* run_status =
     "\nExit status: the program's own; 125 towpath failed, 126 the program cannot be executed, 127 not found.\n";
 
@@ -135,6 +140,7 @@ CommandLine::CommandLine() : app_("Makes unmodified programs use the operator's 
   add_agent();
   add_status();
   add_doctor();
+  add_copy();
   add_completion();
   add_help();
 }
@@ -160,6 +166,8 @@ void CommandLine::add_run() {
       ->check(CLI::IsMember({"auto", "preload", "seccomp"}))
       ->type_name("MODE")
       ->option_text("MODE");
+  run->add_flag("--once", options->once, "in a process that towpath carries already: only start the program");
+  run->add_option("--argv0", options->argv0, "what the program is told that it is called")->type_name("NAME");
   add_reports(*run, options->logging, options->metrics);
   run->add_option("command", options->command, "the program and its arguments, which are never read as ours")
       ->type_name("CMD");
@@ -229,6 +237,13 @@ void CommandLine::add_doctor() {
       ->type_name("FILE");
   doctor->add_flag("--json", options->json, "one JSON object");
   commands_.push_back({doctor, [options] { return doctor_command(*options); }});
+}
+
+void CommandLine::add_copy() {
+  const auto directory = std::make_shared<std::string>();
+  CLI::App* copy = add("copy", "put towpath and its library into a directory", "DIR", copy_about);
+  copy->add_option("directory", *directory, "an existing directory")->type_name("DIR")->required();
+  commands_.push_back({copy, [directory] { return copy_command(*directory); }});
 }
 
 void CommandLine::add_status() {

@@ -42,6 +42,7 @@ class CommandLine {
   void add_agent();
   void add_status();
   void add_doctor();
+  void add_copy();
   void add_completion();
   void add_help();
 

@@ -23,6 +23,8 @@ struct RunOptions {
   Common common;
   bool keep_proxy_environment = false;
   std::string mode = "auto";  // auto, preload, seccomp
+  bool once = false;          // already carried by towpath: the program alone
+  std::string argv0;          // empty: as the program's name was given
   std::vector<std::string> command;
   LogOptions logging;
   std::string metrics;  // ADDRESS:PORT; empty: TOWPATH_METRICS, else none
@@ -61,6 +63,7 @@ struct DoctorOptions {
 int run_command(const RunOptions& options);
 // `towpath enter`: the words after it. Returns only when the program could not be executed.
 int enter_command(char** words);
+int copy_command(const std::string& directory);
 int check_command(const Common& options);
 int doctor_command(const DoctorOptions& options);
 int explain_command(const ExplainOptions& options);

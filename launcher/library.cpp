@@ -24,14 +24,9 @@ std::string absolute(const std::string& path) {
   return out;
 }
 
-// The directory of this executable with a slash at its end; without /proc it is the name that it was started by.
+// The directory of this executable with a slash at its end.
 std::string own_directory() {
-  char self[PATH_MAX];
-  const ssize_t size = readlink("/proc/self/exe", self, sizeof self);
-  std::string path;
-  if (size > 0) path.assign(self, static_cast<std::size_t>(size));
-  else if (const auto* started = reinterpret_cast<const char*>(getauxval(AT_EXECFN)); started != nullptr)
-    path = absolute(started);
+  const std::string path = own_executable();
   const auto slash = path.rfind('/');
   return slash == path.npos ? std::string() : path.substr(0, slash + 1);
 }
@@ -53,6 +48,14 @@ std::string why_not_loadable(const std::string& path) {
 }
 
 }  // namespace
+
+std::string own_executable() {
+  char self[PATH_MAX];
+  const ssize_t size = readlink("/proc/self/exe", self, sizeof self);
+  if (size > 0) return {self, static_cast<std::size_t>(size)};
+  const auto* started = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  return started != nullptr ? absolute(started) : std::string();
+}
 
 std::string find_library(std::string& why) {
   std::string found;

@@ -10,4 +10,7 @@ namespace towpath {
 // reason in `why`.
 [[nodiscard]] std::string find_library(std::string& why);
 
+// The path of this executable; without /proc the one that it was started by. "" when that is not known.
+[[nodiscard]] std::string own_executable();
+
 }  // namespace towpath

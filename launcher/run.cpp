@@ -14,6 +14,7 @@
 #include "config/inbound.h"
 #include "launcher/commands.h"
 #include "launcher/front_end.h"
+#include "launcher/join.h"
 #include "launcher/library.h"
 #include "launcher/processes.h"
 #include "proto/wire.h"
@@ -75,22 +76,36 @@ bool open_metrics(const std::string& option, UniqueFd& out) {
   return true;
 }
 
+// The program and nothing in between.
+int execute(Program& program) {
+  std::vector<char*> arguments;
+  for (std::string& each : program.arguments) arguments.push_back(each.data());
+  arguments.push_back(nullptr);
+  execv(program.path.c_str(), arguments.data());
+  return complain(exit_cannot_execute, "cannot execute " + program.path + ": " + std::strerror(errno));
+}
+
 }  // namespace
 
 int run_command(const RunOptions& options) {
   if (options.command.empty())
     return complain(exit_towpath_failed, "run: no command given (towpath run [options] [--] CMD [ARG...])");
-  Sources sources = lasting_sources(options.common);
-  const Loaded loaded = load_and_report(sources);
-  if (!loaded.policy) return exit_towpath_failed;
-
   Program program;
   int error = 0;
   program.path = find_in_path(options.command.front(), std::getenv("PATH"), error);
+  program.arguments = options.command;
+  if (!options.argv0.empty()) program.arguments.front() = options.argv0;
+  // Before the configuration is read: what the tree was configured by is not in its programs' environment.
+  std::string why;
+  const Tree tree = options.once && !program.path.empty() ? join_tree(program, why) : Tree::none;
+  if (tree == Tree::refused) return complain(exit_towpath_failed, why);
+  if (tree == Tree::joined) return execute(program);
+  Sources sources = lasting_sources(options.common);
+  const Loaded loaded = load_and_report(sources);
+  if (!loaded.policy) return exit_towpath_failed;
   if (program.path.empty())
     return complain(error == ENOENT ? exit_not_found : exit_cannot_execute,
                     "cannot execute " + options.command.front() + ": " + std::strerror(error));
-  program.arguments = options.command;
   program.environment = program_environment(options, loaded);
   sigprocmask(SIG_SETMASK, nullptr, &program.signal_mask);
   struct sigaction children {};
@@ -98,15 +113,16 @@ int run_command(const RunOptions& options) {
   program.ignores_children = children.sa_handler == SIG_IGN;
 
   if (!loaded.policy->any_proxy() && !inbound_on(loaded.policy->reverse)) {
-    // Nothing to tunnel and no client to name: the program alone, with nothing in between.
+    // Nothing to tunnel and no client to name; but in a tree that is carried its policy stays in force.
+    switch (join_tree(program, why)) {
+      case Tree::refused: return complain(exit_towpath_failed, why);
+      case Tree::joined: return execute(program);
+      case Tree::none: break;
+    }
     std::fprintf(stderr,
                  "towpath: warning: neither a proxy nor a reverse proxy is configured: %s runs without towpath\n",
                  options.command.front().c_str());
-    std::vector<char*> arguments;
-    for (std::string& each : program.arguments) arguments.push_back(each.data());
-    arguments.push_back(nullptr);
-    execv(program.path.c_str(), arguments.data());
-    return complain(exit_cannot_execute, "cannot execute " + program.path + ": " + std::strerror(errno));
+    return execute(program);
   }
 
   ProgramFile file;
@@ -116,7 +132,6 @@ int run_command(const RunOptions& options) {
                                                 : Mode::automatic;
   const Choice choice = choose_front_end(mode, file);
   if (choice.front_end == FrontEnd::none) return complain(choice.status, choice.reason);
-  std::string why;
   // What a static program starts may be dynamic, and is served better by the library; it needs none.
   const std::string library = mode == Mode::seccomp ? std::string() : find_library(why);
   if (library.empty() && choice.front_end == FrontEnd::preload) return complain(exit_towpath_failed, why);

@@ -3,6 +3,7 @@
 //	http ADDRESS             answers path=, host=, peer=; /upgrade: a stream that echoes; /fetch?URL: as a client
 //	https ADDRESS CERTIFICATE  the same with TLS, HTTP/2 too
 //	client ADDRESS           answers as tests/lab/inbound.py wants: client=, header fields, trailers and the body; upgrades to an echo
+//	run, server              as coderd, configured by the environment: http at $CODERD_ADDRESS
 //	again TIMES              listens, serves one connection, closes, listens on the same port again
 //	shared TIMES             the same while a connection of the listener before is still open
 //	relay ADDRESS HOST:PORT  passes each connection on
@@ -23,6 +24,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 2 && (os.Args[1] == "run" || os.Args[1] == "server") {
+		os.Args = []string{os.Args[0], "http", os.Getenv("CODERD_ADDRESS")}
+	}
 	if len(os.Args) < 3 {
 		fmt.Fprintln(os.Stderr, "usage: goserver COMMAND ARGUMENT...")
 		os.Exit(2)
