@@ -7,6 +7,7 @@ Tunnels to every port are allowed, unless `shipped_rules`, which are Debian's: C
 import os
 import shutil
 import subprocess
+import tempfile
 
 from lab import dns, proc
 
@@ -17,10 +18,10 @@ class Squid:
     PROGRAM = shutil.which("squid", path="/usr/sbin:/usr/bin:/usr/local/sbin")
     kind = "http"
 
-    def __init__(self, directory, names=None, users=None, shipped_rules=False, address="127.0.0.1"):
-        self.users, self.host, self.port = users or {}, address, proc.free_port(address)
-        place = os.path.join(directory, f"squid-{self.port}")
-        os.mkdir(place, 0o755)
+    def __init__(self, directory, names=None, users=None, shipped_rules=False, address="127.0.0.1", port=0):
+        self.users, self.host, self.port = users or {}, address, port or proc.free_port(address)
+        place = tempfile.mkdtemp(prefix=f"squid-{self.port}-", dir=directory)
+        os.chmod(place, 0o755)
         self._access_log = os.path.join(place, "access.log")
         _write(place, "hosts", "".join(f"{target} {name}\n" for name, target in (names or {}).items()))
         _write(place, "users", "".join(f"{user}:{_hash(word)}\n" for user, word in self.users.items()))
