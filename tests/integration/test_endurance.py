@@ -6,14 +6,14 @@ import json
 import os
 import re
 import resource
+import shlex
 import signal
-import socket
 
-from lab import case, netns, proc, tree
-from lab.case import BUILD, TOWPATH, main, program
+from lab import proc, tree
+from lab.case import BUILD, main, program
 from lab.origin import RawOrigin
 from lab.proc import wait_until
-from lab.proxy import Proxy, silence
+from lab.proxy import Proxy, grant, silence
 from lab.squid import Squid
 from lab.tree import RunCase
 
@@ -48,9 +48,11 @@ for line in sys.stdin:
 
 # As many connects at once as it was told, without waiting for one of them; how many of them ended, and how.
 _AT_ONCE = """
-import collections, errno, select, socket, sys
-count, host, port = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-seen = collections.Counter()
+import errno, select, socket, sys
+host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+seen = {}
+def end(error):
+    seen[error] = seen.get(error, 0) + 1
 poll = select.epoll()
 sockets = {}
 address = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0][4]
@@ -62,15 +64,14 @@ for _ in range(count):
     if error == errno.EINPROGRESS:
         poll.register(one, select.EPOLLOUT)
     else:
-        seen[errno.errorcode.get(error, error)] += 1
-print("begun", dict(seen), flush=True)
+        end(error)
 while sum(seen.values()) < count:
     for fd, _ in poll.poll():
         poll.unregister(fd)
-        error = sockets[fd].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        seen[errno.errorcode.get(error, "ok")] += 1
-for name, number in sorted(seen.items()):
-    print("result", name, number, flush=True)
+        end(sockets[fd].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+for error, number in seen.items():
+    print(f"{errno.errorcode.get(error, 'ok')}={number}")
+sys.exit(set(seen) != {0})
 """
 
 
@@ -81,13 +82,11 @@ def holds(pid):
 
 
 class EnduranceCase(RunCase):
-    leftover_agents = False
-
     def setUp(self):
         super().setUp()
         self.origin = self.use(RawOrigin(PLACE, 7))
 
-    def start_program(self, *command, options=()):
+    def start_program(self, *command, options=(), around=()):
         """towpath run -- command: the process, which reads standard input from `self.keys`."""
         path = os.path.join(self.directory, "keys")
         if not os.path.exists(path):
@@ -95,7 +94,7 @@ class EnduranceCase(RunCase):
         self.keys = os.open(path, os.O_RDWR)
         self.addCleanup(os.close, self.keys)
         with open(path) as stdin:
-            started = proc.Process("program", self.line(*command, options=options), self.directory, self._env({}),
+            started = proc.Process("program", [*around, *self.line(*command, options=options)], self.directory, self._env({}),
                                    self.directory, stdin=stdin)
         return self.use(started)
 
@@ -164,11 +163,6 @@ class UnderLoad(EnduranceCase):
 
 
 class Limits(EnduranceCase):
-    def setUp(self):
-        super().setUp()
-        self.proxy = self.use(Proxy("http", {NAME: (PLACE, 7)}))
-        self.proxy_values(self.proxy.url)
-
     def with_limit(self, count, *command, options=()):
         """The limit of descriptors is for towpath and the agent alone: the program gets its old one back."""
         prlimit = ["prlimit", f"--nofile={count}:{count}"]
@@ -177,18 +171,28 @@ class Limits(EnduranceCase):
 
     def test_few_descriptors(self):
         """A connect that the agent has no room for fails with a reason; room that comes back is used."""
-        self.proxy.answer = silence()
-        # The agent holds two descriptors of a connect that waits, the program one.
-        for mode in ("preload", "seccomp"):
+        # The agent holds at least one descriptor of a connect that waits.
+        kinds = {
+            "preload": lambda count: (PYTHON, "-c", _AT_ONCE, NAME, "7", count),
+            "seccomp": lambda count: (program("go-static/goclient"), "dials", count, f"{NAME}:7"),
+        }
+        for mode, command in kinds.items():
             with self.subTest(mode=mode):
-                full = self.with_limit(64, PYTHON, "-c", _AT_ONCE + "\ninput()", "50", NAME, "7",
-                                       options=("--mode", mode))
-                full.wait_line("begun")
+                proxy = self.use(Proxy("http", {NAME: (PLACE, 7)}, answer=silence()))
+                self.proxy_values(proxy.url)
+                script = "{}; echo ended $?; read again; {}; echo ended $? again".format(
+                    shlex.join(command("50")), shlex.join(command("1")))
+                full = self.start_program("sh", "-c", script, options=("--mode", mode),
+                                          around=("prlimit", "--nofile=48:48"))
+                full.wait_line("event=agent_full")
                 agent = tree.agent_of(full.pid)
-                self.assertLessEqual(holds(agent)[0], 64)
-                self.proxy.stop()
-                full.wait_line("result", 60)
-                self.assertTrue(proc.session(full.pid), "the tree lives")
+                self.assertLessEqual(holds(agent)[0], 48)
+                proxy.answer = grant()
+                proxy.end_connections()
+                full.wait_line("^ended [01]$", 30)
+                self.assertEqual(agent, tree.agent_of(full.pid), "the agent lives")
+                os.write(self.keys, b"\n")
+                full.wait_line("^ended 0 again$", 30)
                 full.stop()
 
 
