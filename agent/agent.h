@@ -39,12 +39,15 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, const Log& log, PageWriter page,
         SyntheticNames names);
   bool open(std::string& why);
+  void listen();
   void accept();
+  void catch_breath();
   void sweep();
 
   // Conversation::Host
   void on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) override;
   void on_over(Conversation& talk) override;
+  void on_full() override;
   bool may_ask(const Asker& asker, const wire::Message& ask) const override;
   std::uint64_t page_id() const override { return page_.page().id; }
   // Of all hosts
@@ -110,6 +113,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   InboundDesk desk_;
   std::unique_ptr<TlsClient> tls_;  // made at first use: initialising OpenSSL takes milliseconds
   UvPoll listener_;
+  UvTimer breather_;  // runs while nothing is accepted, because there is no descriptor for it
   UvHandle<uv_check_t> sweeper_;
   std::vector<Endpoint> proxy_endpoints_;
   UniqueFd closed_v4_, closed_v6_;  // bound and never listening: their ports refuse for as long as the agent lives
