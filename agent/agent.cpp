@@ -94,8 +94,7 @@ bool Agent::open(std::string& why) {
   if (!sockets_.ok() ||
       !listener_.open(this, [&](uv_poll_t* handle) { return uv_poll_init(loop_, handle, kept_.control.get()); }))
     return false;
-  uv_poll_start(listener_.get(), UV_READABLE,
-                [](uv_poll_t* handle, int, int) { static_cast<Agent*>(handle->data)->accept(); });
+  listen();
   sweeper_.open(this, [&](uv_check_t* handle) { return uv_check_init(loop_, handle); });
   uv_check_start(sweeper_.get(), [](uv_check_t* handle) { static_cast<Agent*>(handle->data)->sweep(); });
   uv_unref(reinterpret_cast<uv_handle_t*>(sweeper_.get()));
@@ -130,7 +129,7 @@ void Agent::accept() {
   // Bounded: a burst of asks must not keep the loop from the proxies' answers.
   for (int i = 0; i < 64; ++i) {
     UniqueFd fd(accept4(kept_.control.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!fd) return;
+    if (!fd) return errno == EMFILE || errno == ENFILE ? catch_breath() : void();
     if (conversations_.size() >= most_conversations) continue;
     auto talk = std::make_unique<Conversation>(loop_, std::move(fd), *this);
     Conversation* const at = talk.get();

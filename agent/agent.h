@@ -57,12 +57,15 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
         SyntheticNames names);
   bool open(std::string& why);
   void publish_policy();
+  void listen();
   void accept();
+  void catch_breath();
   void sweep();
 
   // Conversation::Host
   void on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) override;
   void on_over(Conversation& talk) override;
+  void on_full() override;
   bool may_ask(const Asker& asker, const wire::Message& ask) const override;
   std::uint64_t page_id() const override { return page_.page().id; }
   // Of all hosts
@@ -141,6 +144,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   InboundDesk desk_;
   std::unique_ptr<TlsClient> tls_;  // made at first use: initialising OpenSSL takes milliseconds
   UvPoll listener_;
+  UvTimer breather_;  // runs while nothing is accepted, because there is no descriptor for it
   UvHandle<uv_check_t> sweeper_;
   ProxyPool proxies_;
   std::vector<Endpoint> proxy_endpoints_;

@@ -17,6 +17,7 @@ struct Packet {
   std::byte bytes[wire::max_message + 1];
   ssize_t size = 0;
   bool truncated = false;
+  bool lost_descriptors = false;
   std::vector<UniqueFd> descriptors;
 };
 
@@ -30,7 +31,8 @@ void receive(int fd, Packet& out) {
   message.msg_controllen = sizeof room;
   out.size = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (out.size < 0) return;
-  out.truncated = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
+  out.truncated = (message.msg_flags & MSG_TRUNC) != 0;
+  out.lost_descriptors = (message.msg_flags & MSG_CTRUNC) != 0;
   for (cmsghdr* head = CMSG_FIRSTHDR(&message); head != nullptr; head = CMSG_NXTHDR(&message, head)) {
     if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS) continue;
     for (std::size_t at = CMSG_LEN(0); at + sizeof(int) <= head->cmsg_len; at += sizeof(int)) {
@@ -86,6 +88,11 @@ void Conversation::read() {
                        wire::decode({packet.bytes, static_cast<std::size_t>(packet.size)}, message) &&
                        host_.may_ask(asker_, message);
     if (!valid) return lose();
+    // The room in the packet suffices for every valid ask: what is missing is room in this process.
+    if (packet.lost_descriptors) {
+      host_.on_full();
+      return asked_ ? lose() : answer(wire::Answer::refuse, ENFILE);
+    }
     const bool follow_up =
         message.kind == wire::Ask::dialled || message.kind == wire::Ask::detach || message.kind == wire::Ask::took;
     if (follow_up != asked_) return lose();

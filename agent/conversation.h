@@ -44,6 +44,8 @@ class Conversation final : SocketWatch::Watched, public Caller {
     virtual SocketWatch& sockets() = 0;
     virtual void on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) = 0;
     virtual void on_over(Conversation& talk) = 0;
+    // There was no room for the descriptors that came with an ask.
+    virtual void on_full() = 0;
     // Has the asker the right to ask that?
     [[nodiscard]] virtual bool may_ask(const Asker& asker, const wire::Message& ask) const = 0;
     // Stands in every reply.

@@ -128,7 +128,7 @@ bool Supervisor::try_accept(const AcceptCall& call) {
       return true;
     }
     if (!fd && (errno == EMFILE || errno == ENFILE)) {
-      call.notice.fail(ENFILE);
+      full(call.notice);
       return true;
     }
     if (!fd) {

@@ -16,7 +16,7 @@ void Supervisor::epoll_ctl(const Notice& notice) {
   if (!parts_.judge.any_attempt()) return notice.go_on();
   Target socket;
   if (!inspect(notice, notice.descriptor(2), socket))
-    return errno == EMFILE || errno == ENFILE ? notice.fail(ENOMEM) : notice.go_on();
+    return errno == EMFILE || errno == ENFILE ? full(notice, ENOMEM) : notice.go_on();
   Attempt* attempt = parts_.judge.find(socket.cookie);
   if (attempt == nullptr || attempt->order().native) return notice.go_on();
   const pid_t process = tasks_.process_of(notice.tid);

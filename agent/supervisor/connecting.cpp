@@ -180,7 +180,7 @@ void Supervisor::connect_stream(const Notice& notice, Target socket, const Endpo
     return refuse(notice, "the socket is in another network namespace than towpath",
                   "start towpath inside that namespace");
   UniqueFd copy(fcntl(fd, F_DUPFD_CLOEXEC, 3));
-  if (!copy) return notice.fail(ENFILE);
+  if (!copy) return full(notice);
   Ruling ruling = away ? Ruling{Ruling::Kind::direct, 0, {}, nullptr} : parts_.judge.judge_connect(ask, copy, asker);
   switch (ruling.kind) {
     case Ruling::Kind::refused: return notice.fail(ruling.error);

@@ -28,7 +28,7 @@ void Supervisor::make_socket(const Notice& notice) {
     sweep_births();
     copy.reset(::socket(domain, type | SOCK_CLOEXEC, protocol));
   }
-  if (!copy) return notice.fail(errno == EMFILE ? ENFILE : errno);
+  if (!copy) return errno == EMFILE || errno == ENFILE ? full(notice) : notice.fail(errno);
   Births::Born born;
   born.domain = domain;
   born.type = kind;
@@ -48,7 +48,7 @@ void Supervisor::make_epoll(const Notice& notice) {
   const int argument = notice.descriptor(0);
   if (old ? argument <= 0 : (argument & ~EPOLL_CLOEXEC) != 0) return notice.fail(EINVAL);
   UniqueFd copy(epoll_create1(EPOLL_CLOEXEC));
-  if (!copy) return notice.fail(errno == EMFILE ? ENFILE : errno);
+  if (!copy) return errno == EMFILE || errno == ENFILE ? full(notice) : notice.fail(errno);
   const int number = notice.from->inject(notice, copy.get(), !old && argument != 0);
   if (number < 0) return notice.fail(-number);
   const pid_t process = tasks_.process_of(notice.tid);

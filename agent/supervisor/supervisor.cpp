@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent/attempt.h"
+#include "agent/full.h"
 #include "agent/holders.h"
 #include "agent/open_sockets.h"
 
@@ -273,6 +274,11 @@ void Supervisor::refuse(const Notice& notice, std::string_view why, std::string_
   notice.fail(EACCES);
 }
 
+void Supervisor::full(const Notice& notice, int error) {
+  say_full(parts_.log);
+  notice.fail(error);
+}
+
 bool Supervisor::can_see(pid_t tid) const {
   return access(("/proc/" + std::to_string(tid) + "/fd").c_str(), X_OK) == 0;
 }
@@ -331,7 +337,7 @@ Supervisor::Look Supervisor::look(const Notice& notice, int number, Target& out)
     case ENOTSOCK: notice.go_on(); return Look::other;
     case EBADF: notice.fail(EBADF); return Look::bad;
     case EMFILE:
-    case ENFILE: notice.fail(ENFILE); return Look::bad;
+    case ENFILE: full(notice); return Look::bad;
     default:
       refuse(notice, "towpath may not look into this program: it belongs to another user, or may not be read",
              "give towpath CAP_SYS_PTRACE, or run both as the same user; /proc must be mounted and show it");

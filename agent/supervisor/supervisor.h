@@ -11,6 +11,7 @@
 // - What cannot be looked at (another user's program, without CAP_SYS_PTRACE) is refused with a line.
 #pragma once
 
+#include <cerrno>
 #include <memory>
 #include <unordered_map>
 #include <unordered_set>
@@ -114,6 +115,7 @@ class Supervisor final : public Listener::Host,
   Look look(const Notice& notice, int number, Target& out);
   bool inspect(const Notice& notice, int number, Target& out);
   void refuse(const Notice& notice, std::string_view why, std::string_view hint);
+  void full(const Notice& notice, int error = ENFILE);  // no descriptor is free
   [[nodiscard]] bool can_see(pid_t tid) const;
   [[nodiscard]] bool same_network(pid_t tid) const;
   void note_process(pid_t tid);

@@ -98,6 +98,11 @@ class Proxy:
         for one in self._sockets:
             _end(one)
 
+    def end_connections(self):
+        """Those of now; new ones are served."""
+        for one in list(self._sockets):
+            _end(one)
+
     def _accept(self):
         while not self._closing.is_set():
             try:
