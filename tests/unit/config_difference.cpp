@@ -8,7 +8,7 @@ namespace {
 
 Policy proxied(const char* http) {
   Policy out;
-  out.http = parse_proxy_url(http).url;
+  out.http = {*parse_proxy_url(http).url};
   return out;
 }
 
@@ -57,7 +57,7 @@ TEST_CASE("difference: no password is shown, and another one is a change") {
 TEST_CASE("difference: keys, and what the TLS files hold") {
   Policy before = proxied("a.test"), after = before;
   after.udp = UdpMode::block;
-  after.https = parse_proxy_url("https://b.test").url;
+  after.https = {*parse_proxy_url("https://b.test").url};
   after.tls.content = 7;
   CHECK(changes(before, after) == Words{"proxy.https: none -> https://b.test:443", "proxy.udp: allow -> block",
                                         "proxy.tls: the files hold something else"});
