@@ -226,7 +226,7 @@ class Soak(EnduranceCase):
 
     def setUp(self):
         super().setUp()
-        self.squid = self.use(Squid(self.directory, {NAME: PLACE, }, users={"u": "p"}))
+        self.squid = self.use(Squid(self.directory, {NAME: PLACE}, users={"u": "p"}))
         self.proxy_values(self.squid.url, exempt="127.0.0.0/8,exempt.example")
 
     def soak(self, mode):
