@@ -13,28 +13,23 @@ install(TARGETS towpath_preload LIBRARY DESTINATION ${towpath_library_place}
         PERMISSIONS OWNER_READ OWNER_WRITE GROUP_READ WORLD_READ)
 
 file(GLOB towpath_pages CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/docs/*.md)
-install(FILES ${CMAKE_SOURCE_DIR}/README.md ${CMAKE_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES ${CMAKE_SOURCE_DIR}/README.md ${CMAKE_SOURCE_DIR}/CHANGELOG.md ${CMAKE_SOURCE_DIR}/LICENSE
+        DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(FILES ${towpath_pages} DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs)
-if(EXISTS ${CMAKE_SOURCE_DIR}/CHANGELOG.md)
-  install(FILES ${CMAKE_SOURCE_DIR}/CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
-endif()
-if(EXISTS ${CMAKE_SOURCE_DIR}/docs/towpath.1)
-  install(FILES ${CMAKE_SOURCE_DIR}/docs/towpath.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-endif()
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/deploy DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES ${CMAKE_SOURCE_DIR}/docs/towpath.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 
 # Written by the installed command itself, when it is installed; a cross build runs it in the toolchain file's emulator.
-if(EXISTS ${CMAKE_SOURCE_DIR}/launcher/completion.cpp)
-  set(completions ${CMAKE_BINARY_DIR}/completions)
-  file(MAKE_DIRECTORY ${completions})
-  foreach(shell bash zsh fish)
-    install(CODE "execute_process(COMMAND ${CMAKE_CROSSCOMPILING_EMULATOR} \"$<TARGET_FILE:towpath>\" completion ${shell}
-                                  OUTPUT_FILE \"${completions}/${shell}\" COMMAND_ERROR_IS_FATAL ANY)")
-  endforeach()
-  set(share ${CMAKE_INSTALL_DATAROOTDIR})
-  install(FILES ${completions}/bash DESTINATION ${share}/bash-completion/completions RENAME towpath)
-  install(FILES ${completions}/zsh DESTINATION ${share}/zsh/site-functions RENAME _towpath)
-  install(FILES ${completions}/fish DESTINATION ${share}/fish/vendor_completions.d RENAME towpath.fish)
-endif()
+set(completions ${CMAKE_BINARY_DIR}/completions)
+file(MAKE_DIRECTORY ${completions})
+foreach(shell bash zsh fish)
+  install(CODE "execute_process(COMMAND ${CMAKE_CROSSCOMPILING_EMULATOR} \"$<TARGET_FILE:towpath>\" completion ${shell}
+                                OUTPUT_FILE \"${completions}/${shell}\" COMMAND_ERROR_IS_FATAL ANY)")
+endforeach()
+set(share ${CMAKE_INSTALL_DATAROOTDIR})
+install(FILES ${completions}/bash DESTINATION ${share}/bash-completion/completions RENAME towpath)
+install(FILES ${completions}/zsh DESTINATION ${share}/zsh/site-functions RENAME _towpath)
+install(FILES ${completions}/fish DESTINATION ${share}/fish/vendor_completions.d RENAME towpath.fish)
 
 # The licences of what is linked in. They are looked up when something is installed, so that a build needs no dpkg; where
 # there is none, whoever packages towpath there adds them.

@@ -17,10 +17,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAME = "only-at-the-proxy.example"
 ORIGIN = "127.0.0.33"
 EPOCH = 1700000000
-# Installed or packed as soon as the source has them.
-MAN = (ROOT / "docs/towpath.1").exists()
-CHANGELOG = (ROOT / "CHANGELOG.md").exists()
-COMPLETIONS = (ROOT / "launcher/completion.cpp").exists()
+DOCS = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} | {
+    str(file.relative_to(ROOT)) for file in (ROOT / "deploy").rglob("*") if file.is_file()} | {
+    "README.md", "CHANGELOG.md", "LICENSE"}
 LINKED_IN = {"libuv1", "libc-ares", "libyaml-cpp", "libssl", "libidn2", "libunistring", "libc6", "libstdc++", "libgcc",
              "libcli11"}
 
@@ -91,16 +90,10 @@ class Package(LabCase):
         proc.wait_until(lambda: self.proxy.targets().count(f"{NAME}:80") >= before + 2, "two tunnels in squid's log")
 
     def installed(self):
-        files = {"bin/towpath", "lib/libtowpath.so", "share/doc/towpath/README.md", "share/doc/towpath/LICENSE",
-                 "share/doc/towpath/copyright"}
-        files |= {f"share/doc/towpath/docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
-        if MAN:
-            files.add("share/man/man1/towpath.1")
-        if CHANGELOG:
-            files.add("share/doc/towpath/CHANGELOG.md")
-        if COMPLETIONS:
-            files |= {"share/bash-completion/completions/towpath", "share/zsh/site-functions/_towpath",
-                      "share/fish/vendor_completions.d/towpath.fish"}
+        files = {f"share/doc/towpath/{page}" for page in DOCS | {"copyright"}}
+        files |= {"bin/towpath", "lib/libtowpath.so", "share/man/man1/towpath.1"}
+        files |= {"share/bash-completion/completions/towpath", "share/zsh/site-functions/_towpath",
+                  "share/fish/vendor_completions.d/towpath.fish"}
         return files
 
     def test_an_installation_has_these_files_and_its_two_work_from_there(self):
@@ -129,12 +122,8 @@ class Package(LabCase):
                 self.assertEqual(member.mode, 0o755 if executable else 0o644, member.name)
             tar.extractall(self.directory)
         top = os.path.join(self.directory, f"towpath-{self.version}-linux-{self.architecture}")
-        expected = {"towpath", "libtowpath.so", "LICENSE", "THIRD-PARTY", "README.md", "SHA256SUMS"}
-        expected |= {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
-        expected |= {name for name, present in (("towpath.1", MAN), ("CHANGELOG.md", CHANGELOG)) if present}
-        expected |= {name for name in ("entrypoint.sh", "wrap") if (ROOT / "scripts" / name).exists()}
-        if COMPLETIONS:
-            expected |= {"completions/towpath.bash", "completions/_towpath", "completions/towpath.fish"}
+        expected = DOCS | {"towpath", "libtowpath.so", "towpath.1", "THIRD-PARTY", "SHA256SUMS", "entrypoint.sh", "wrap",
+                           "completions/towpath.bash", "completions/_towpath", "completions/towpath.fish"}
         names = below(top)
         self.assertEqual(without_licences(names, "licenses/"), expected)
         with open(f"{top}/SHA256SUMS") as sums:

@@ -4,12 +4,13 @@
     root.add(program("go-static/goserver"), "/usr/bin/coderd")
 """
 
+import glob
 import os
 import re
 import shutil
 import subprocess
 
-from lab.case import PRELOAD, TOWPATH, probe
+from lab.case import BUILD, PRELOAD, probe
 
 _REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUSYBOX = "/bin/busybox"
@@ -19,15 +20,15 @@ DEBIAN_PROGRAMS = ("basename cat chmod cp cut dirname env false grep head id ln 
 
 
 def release(directory):
-    """What the tarball unpacks to, as far as a recipe needs it: the two files, stripped, and the scripts."""
+    """The tarball of this build, unpacked."""
+    packed = directory + "-packed"
+    done = subprocess.run([os.path.join(_REPOSITORY, "scripts/package"), "--from", BUILD, "--output", packed],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"scripts/package: {done.stdout}{done.stderr}"
+    tarball, = glob.glob(f"{packed}/*.tar.gz")
     os.mkdir(directory)
+    subprocess.run(["tar", "-xzf", tarball, "-C", directory, "--strip-components=1"], check=True)
     os.chmod(directory, 0o755)
-    for file in (TOWPATH, PRELOAD):
-        place = os.path.join(directory, os.path.basename(file))
-        subprocess.run(["strip", "--strip-unneeded", "-o", place, file], check=True)
-        os.chmod(place, 0o755)
-    for script in ("entrypoint.sh", "wrap"):
-        shutil.copy(os.path.join(_REPOSITORY, "scripts", script), directory)
     return directory
 
 
