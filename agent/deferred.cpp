@@ -42,6 +42,10 @@ epoll_event event_of(const wire::Registration& wanted) noexcept {
   return event;
 }
 
+bool same_wish(const wire::Registration& a, const wire::Registration& b) noexcept {
+  return a.events == b.events && a.data == b.data;
+}
+
 }  // namespace
 
 bool is_epoll_set(int fd) noexcept {
@@ -70,7 +74,9 @@ int DeferredRegistrations::apply(pid_t pid, int operation, const wire::Registrat
   Entry* known = find(pid, asked);
   switch (operation) {
     case EPOLL_CTL_ADD:
-      if (known != nullptr) return EEXIST;
+      // The same once more: an interrupted call whose answer came too late to be taken back (kernels before 6.18 lose
+      // it even where WAIT_KILLABLE_RECV is set).
+      if (known != nullptr) return check && same_wish(known->wanted, asked) ? 0 : EEXIST;
       if (entries_.size() == most) return ENOSPC;
       entries_.push_back({pid, asked, std::move(epoll), check});
       stand_in(entries_.back(), EPOLL_CTL_ADD);
@@ -82,11 +88,17 @@ int DeferredRegistrations::apply(pid_t pid, int operation, const wire::Registrat
       return 0;
     case EPOLL_CTL_DEL:
       if (known == nullptr) return ENOENT;
-      stand_in(*known, EPOLL_CTL_DEL);
-      entries_.erase(entries_.begin() + (known - entries_.data()));
+      take_back(pid, asked);
       return 0;
     default: return EINVAL;
   }
+}
+
+void DeferredRegistrations::take_back(pid_t pid, const wire::Registration& made) {
+  Entry* known = find(pid, made);
+  if (known == nullptr) return;
+  stand_in(*known, EPOLL_CTL_DEL);
+  entries_.erase(entries_.begin() + (known - entries_.data()));
 }
 
 void DeferredRegistrations::withdraw(pid_t pid, int socket, const wire::Registration& made, UniqueFd epoll) {

@@ -27,6 +27,8 @@ class DeferredRegistrations {
   // made.
   [[nodiscard]] int apply(pid_t pid, int operation, const wire::Registration& asked, UniqueFd epoll,
                           bool check = false);
+  // The program did not get to know of an EPOLL_CTL_ADD.
+  void take_back(pid_t pid, const wire::Registration& made);
   // Registrations made before connect, still in force in the program's sets: takes them out of there.
   void withdraw(pid_t pid, int socket, const wire::Registration& made, UniqueFd epoll);
   // The program gives up that number of the socket.

@@ -52,18 +52,23 @@ std::string_view name_of(Stage stage) noexcept {
 }
 
 std::string_view errno_name(int number) noexcept {
-  switch (number) {
-// The formatter takes the last of these for the head of what follows.
-// clang-format off
-#define NAME(x) case x: return #x;
-    NAME(EACCES) NAME(EADDRNOTAVAIL) NAME(EAFNOSUPPORT) NAME(EAGAIN) NAME(EALREADY) NAME(EBADF) NAME(ECONNABORTED)
-    NAME(ECONNREFUSED) NAME(ECONNRESET) NAME(EHOSTUNREACH) NAME(EINPROGRESS) NAME(EINTR) NAME(EINVAL) NAME(EIO)
-    NAME(EISCONN) NAME(EMFILE) NAME(ENAMETOOLONG) NAME(ENETDOWN) NAME(ENETUNREACH) NAME(ENFILE) NAME(ENOBUFS)
-    NAME(ENOENT) NAME(ENOMEM) NAME(ENOTCONN) NAME(EOPNOTSUPP) NAME(EPERM) NAME(EPIPE) NAME(EPROTO) NAME(ETIMEDOUT)
+  struct Known {
+    int number;
+    std::string_view name;
+  };
+#define NAME(x) \
+  Known { x, #x }
+  static constexpr Known all[] = {
+      NAME(EACCES),      NAME(EADDRNOTAVAIL), NAME(EAFNOSUPPORT), NAME(EAGAIN),      NAME(EALREADY),
+      NAME(EBADF),       NAME(ECONNABORTED),  NAME(ECONNREFUSED), NAME(ECONNRESET),  NAME(EHOSTUNREACH),
+      NAME(EINPROGRESS), NAME(EINTR),         NAME(EINVAL),       NAME(EIO),         NAME(EISCONN),
+      NAME(EMFILE),      NAME(ENAMETOOLONG),  NAME(ENETDOWN),     NAME(ENETUNREACH), NAME(ENFILE),
+      NAME(ENOBUFS),     NAME(ENOENT),        NAME(ENOMEM),       NAME(ENOTCONN),    NAME(EOPNOTSUPP),
+      NAME(EPERM),       NAME(EPIPE),         NAME(EPROTO),       NAME(ETIMEDOUT)};
 #undef NAME
-    // clang-format on
-    default: return "errno";  // not one of ours: the caller prints the number beside it
-  }
+  for (const Known& each : all)
+    if (each.number == number) return each.name;
+  return "errno";  // not one of ours: the caller prints the number beside it
 }
 
 }  // namespace towpath

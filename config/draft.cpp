@@ -76,8 +76,9 @@ void Draft::proxies(const std::vector<Given>& given, ProxyList Policy::*slot, bo
   }
   if (!any || claimed.*claim) return;
   claimed.*claim = true;
-  (claim == &Claimed::http ? policy.said.http : claim == &Claimed::https ? policy.said.https : policy.said.all) =
-      given.front().where;
+  (claim == &Claimed::http    ? policy.said.http
+   : claim == &Claimed::https ? policy.said.https
+                              : policy.said.all) = given.front().where;
   policy.*slot = std::move(list);
 }
 

@@ -104,7 +104,8 @@ void add_common(CLI::App& command, Common& options) {
       .add_option(
           "--http", options.overrides.http,
           "proxy for port 80, and for all ports when there is no other: [SCHEME://][USER:PASSWORD@]HOST[:PORT], "
-          "SCHEME is http (default), https or socks5; may be repeated: the next one is used while those before it cannot "
+          "SCHEME is http (default), https or socks5; may be repeated: the next one is used while those before it "
+          "cannot "
           "be reached")
       ->allow_extra_args(false)  // a list would take the words behind it, and "[::1]" for a list of its own
       ->type_name("URL");

@@ -219,7 +219,8 @@ const char* words_for(int error) noexcept {
     case EAGAIN: return "this user has too many processes";
     case EMFILE:
     case ENFILE: return "too many open files";
-    case 0: return "it ended at once, for the reason in the lines before this one (or in TOWPATH_LOG_FILE): towpath check "
+    case 0:
+      return "it ended at once, for the reason in the lines before this one (or in TOWPATH_LOG_FILE): towpath check "
              "repeats what is wrong with the configuration";
     default: return "the system refuses to execute it";
   }

@@ -37,7 +37,9 @@ void Supervisor::epoll_ctl(const Notice& notice) {
   const int error = attempt->registrations().apply(process, operation, wanted, std::move(epoll), true);
   // Not deferred, but perhaps in the set since before the connect.
   if (error == ENOENT) return notice.go_on();
-  notice.done(error);
+  if (error != 0) return notice.fail(error);
+  // A call that a signal has interrupted is made again, and must not find its own registration.
+  if (!notice.deliver(0) && operation == EPOLL_CTL_ADD) attempt->registrations().take_back(process, wanted);
 }
 
 // SO_ERROR is the verdict: 0 while there is none, the true errno once.

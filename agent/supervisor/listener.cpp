@@ -33,7 +33,7 @@ union Room {
 
 bool Notice::valid() const noexcept { return ioctl(from->fd(), SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0; }
 void Notice::fail(int error) const noexcept { from->send(id, 0, -error, 0); }
-void Notice::result(std::int64_t value) const noexcept { from->send(id, value, 0, 0); }
+bool Notice::deliver(std::int64_t value) const noexcept { return from->send(id, value, 0, 0); }
 void Notice::go_on() const noexcept { from->send(id, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE); }
 
 Listener::Listener(Host& host, SocketWatch& sockets, PageWriter& page, UniqueFd fd, std::uint32_t key,
@@ -53,9 +53,9 @@ bool Listener::start() {
 void Listener::answer_orphans() noexcept {
   const std::uint64_t last = page_.last_notice(key_);
   for (std::uint32_t i = 0; i < page_notices; ++i)
-    if (const std::uint64_t id = page_.take_notice(i, key_); id != 0) send(id, 0, -ENETDOWN, 0);
+    if (const std::uint64_t id = page_.take_notice(i, key_); id != 0) (void)send(id, 0, -ENETDOWN, 0);
   for (std::uint64_t id = last + 1; last != 0 && id <= last + most_unnoted; ++id)
-    if (ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0) send(id, 0, -ENETDOWN, 0);
+    if (ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0) (void)send(id, 0, -ENETDOWN, 0);
 }
 
 bool Listener::receive(Notice& out) noexcept {
@@ -72,7 +72,7 @@ bool Listener::receive(Notice& out) noexcept {
   return true;
 }
 
-void Listener::send(std::uint64_t id, std::int64_t value, int error, std::uint32_t flags) noexcept {
+bool Listener::send(std::uint64_t id, std::int64_t value, int error, std::uint32_t flags) noexcept {
   seccomp_notif_resp response{};
   response.id = id;
   response.val = value;
@@ -82,6 +82,7 @@ void Listener::send(std::uint64_t id, std::int64_t value, int error, std::uint32
   do result = ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response);
   while (result != 0 && errno == EINTR);
   page_.forget_notice(id, key_);
+  return result == 0;
 }
 
 int Listener::inject(const Notice& notice, int fd, bool close_on_exec) noexcept {

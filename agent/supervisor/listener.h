@@ -29,7 +29,9 @@ struct Notice {
   [[nodiscard]] int descriptor(unsigned index) const noexcept { return static_cast<int>(data.args[index]); }
   [[nodiscard]] bool valid() const noexcept;  // is the caller still waiting?
   void fail(int error) const noexcept;        // the call returns -1 with this errno
-  void result(std::int64_t value) const noexcept;
+  void result(std::int64_t value) const noexcept { (void)deliver(value); }
+  // False: nobody waits any more. A signal has interrupted the call, and the kernel may make it once more.
+  [[nodiscard]] bool deliver(std::int64_t value) const noexcept;
   void go_on() const noexcept;  // the kernel performs the call, with what the program's memory holds by then
   void done(int error) const noexcept { error == 0 ? result(0) : fail(error); }
 };
@@ -61,7 +63,7 @@ class Listener final : public SocketWatch::Watched {
 
  private:
   friend struct Notice;
-  void send(std::uint64_t id, std::int64_t value, int error, std::uint32_t flags) noexcept;
+  bool send(std::uint64_t id, std::int64_t value, int error, std::uint32_t flags) noexcept;
   bool receive(Notice& out) noexcept;
   // What an agent before us took and did not answer.
   void answer_orphans() noexcept;
