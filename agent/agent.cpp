@@ -393,9 +393,8 @@ void Agent::on_proxy_found(const std::vector<Endpoint>& endpoints) {
       proxy_endpoints_.push_back(each);
 }
 
-TlsClient* Agent::tls(std::string& why) {
-  if (!tls_) tls_ = TlsClient::create(policy_->tls, why);
-  return tls_.get();
+std::shared_ptr<TlsClient> Agent::tls(const std::shared_ptr<const Policy>& policy, std::string& why) {
+  return tls_.of(policy, why);
 }
 
 void Agent::on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) {

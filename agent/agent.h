@@ -26,6 +26,7 @@
 #include "agent/ruling.h"
 #include "agent/stats.h"
 #include "agent/supervisor/supervisor.h"
+#include "agent/tls_clients.h"
 
 namespace towpath {
 
@@ -78,7 +79,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   // AttemptHost
   Lookup& lookup() override { return lookup_; }
   RelayDoor& door() override { return door_; }
-  TlsClient* tls(std::string& why) override;
+  std::shared_ptr<TlsClient> tls(const std::shared_ptr<const Policy>& policy, std::string& why) override;
   void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) override;
   PlainRelays& plain() override { return plain_; }
   ProxyPool& proxies() override { return proxies_; }
@@ -142,7 +143,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   RelayDoor door_;
   Inbound inbound_;
   InboundDesk desk_;
-  std::unique_ptr<TlsClient> tls_;  // made at first use: initialising OpenSSL takes milliseconds
+  TlsClients tls_;
   UvPoll listener_;
   UvTimer breather_;  // runs while nothing is accepted, because there is no descriptor for it
   UvHandle<uv_check_t> sweeper_;

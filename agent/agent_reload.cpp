@@ -34,13 +34,12 @@ void Agent::publish_policy() {
 
 bool Agent::set_policy(std::shared_ptr<const Policy> next, std::string& why) {
   const auto before = proxies_of(*policy_), after = proxies_of(*next);
-  if (!same_tls(policy_->tls, next->tls) || tls_ == nullptr) {
-    std::unique_ptr<TlsClient> fresh;
-    const bool wanted = std::any_of(after.begin(), after.end(),
-                                    [](const ProxyUrl* proxy) { return proxy->scheme == ProxyScheme::https; });
+  if (std::any_of(after.begin(), after.end(),
+                  [](const ProxyUrl* proxy) { return proxy->scheme == ProxyScheme::https; })) {
     // What cannot be used is found out now, and not by the next connect.
-    if (wanted && !(fresh = TlsClient::create(next->tls, why))) return false;
-    tls_ = std::move(fresh);
+    const std::shared_ptr<TlsClient> client = tls_.of(same_tls(policy_->tls, next->tls) ? policy_ : next, why);
+    if (!client) return false;
+    tls_.adopt(next, client);
   }
   // Where the names of proxies led to is learnt anew as soon as one of them is not a proxy any more.
   const bool all_stay = std::all_of(before.begin(), before.end(), [&](const ProxyUrl* old) {

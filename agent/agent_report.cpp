@@ -1,6 +1,7 @@
 // What the agent tells of its work: one log line per connection, the counters, and `status` to whoever may ask.
 #include "agent/agent.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 
@@ -162,8 +163,14 @@ std::string Agent::status_text(wire::StatusFormat format) {
   for (const auto& [cookie, attempt] : attempts_)
     if (!attempt->order().native) ++running[&stats_.of(attempt->order().proxy)];
   for (const ProxyCounters& each : stats_.proxies()) out.proxies.push_back({&each, running[&each]});
-  for (const ProxyPool::Health& each : proxies_.health(uv_now(loop_)))
-    out.health.push_back({each.proxy, each.healthy, each.failures, each.cause, each.next_trial_ms});
+  for (const ProxyPool::Health& each : proxies_.health(uv_now(loop_))) {
+    // The same proxy for two users is one place: as healthy as the better of the two.
+    const auto known = std::find_if(out.health.begin(), out.health.end(),
+                                    [&](const ProxyHealth& other) { return other.display == each.proxy; });
+    const ProxyHealth health{each.proxy, each.healthy, each.failures, each.cause, each.next_trial_ms};
+    if (known == out.health.end()) out.health.push_back(health);
+    else if (each.healthy) *known = health;
+  }
   out.reload = ReloadStatus{reloads_.applied, reloads_.failed, {}};
   if (reloads_.last_at != 0)
     out.reload->last_result = reloads_.last_applied ? "applied" : "refused: " + reloads_.last_problem;

@@ -49,7 +49,7 @@ void Attempt::connected() {
   times_.connected_ms = uv_now(host_.loop());
   if (order_.proxy == nullptr) return finish(SocketState::open, {});
   if (order_.proxy->scheme != ProxyScheme::https) return shake_hands();
-  TlsClient* const client = host_.tls(tls_why_);
+  const std::shared_ptr<TlsClient> client = host_.tls(order_.policy, tls_why_);
   if (client == nullptr) return unreachable({Err::bad_configuration, Stage::tls});
   tls_ = client->open(*order_.proxy, carrier());
   if (!tls_) return unreachable({Err::tls_failed, Stage::tls});
@@ -77,7 +77,7 @@ void Attempt::shake_hands() {
   if (absolute_) {
     const Err err = check_target(target);
     if (err != Err::ok) return fail({err, Stage::http});
-    reached();
+    end_trial();  // a proxy that takes connections has not said a word yet
     return join();
   }
   ProxyLogin login;

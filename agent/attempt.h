@@ -52,8 +52,8 @@ class AttemptHost {
   virtual SocketWatch& sockets() = 0;
   virtual Lookup& lookup() = 0;
   virtual RelayDoor& door() = 0;
-  // Null with the reason when the TLS settings cannot be used.
-  virtual TlsClient* tls(std::string& why) = 0;
+  // That policy's own. Null with the reason when its TLS settings cannot be used.
+  virtual std::shared_ptr<TlsClient> tls(const std::shared_ptr<const Policy>& policy, std::string& why) = 0;
   virtual void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) = 0;
   virtual PlainRelays& plain() = 0;
   virtual ProxyPool& proxies() = 0;

@@ -61,7 +61,8 @@ Endpoint own_end(int fd) noexcept {
 // What says nothing about the proxy: another one would meet it as well.
 bool is_ours(int error) noexcept {
   return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS || error == EISCONN ||
-         error == EALREADY || error == EINVAL || error == EBADF;
+         error == EALREADY || error == EINVAL || error == EBADF || error == EADDRNOTAVAIL || error == EADDRINUSE ||
+         error == EACCES || error == EPERM;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "agent/conversation.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -49,7 +50,10 @@ std::string Asker::program() const {
   const UniqueFd fd(open(("/proc/" + std::to_string(pid) + "/comm").c_str(), O_RDONLY | O_CLOEXEC));
   char text[64];
   const ssize_t size = fd ? ::read(fd.get(), text, sizeof text) : -1;
-  return size > 1 ? std::string(text, static_cast<std::size_t>(size - 1)) : "?";
+  if (size <= 1) return "?";
+  // A program may call itself anything.
+  std::replace_if(text, text + size - 1, [](char c) { return c < ' ' || c > '~'; }, '?');
+  return std::string(text, static_cast<std::size_t>(size - 1));
 }
 
 Conversation::Conversation(uv_loop_t* loop, UniqueFd fd, Host& host) : fd_(std::move(fd)), host_(host), loop_(loop) {}

@@ -87,12 +87,12 @@ void HttpRelay::open_link() {
   from_link_ = {};
   link_used_ = false;
   std::string why;
-  TlsClient* tls = nullptr;
-  if (order_.proxy->scheme == ProxyScheme::https && (tls = host_.relay_tls(why)) == nullptr) {
+  std::shared_ptr<TlsClient> tls;
+  if (order_.proxy->scheme == ProxyScheme::https && !(tls = host_.relay_tls(*this, why))) {
     trouble("plain_http_failed", why);
     return end(true);
   }
-  if (!link_.dial(order_.proxy_address, *order_.proxy, tls)) {
+  if (!link_.dial(order_.proxy_address, *order_.proxy, std::move(tls))) {
     trouble("plain_http_failed", "cannot connect to the proxy again: " + link_.why());
     return end(true);
   }

@@ -48,8 +48,8 @@ class HttpRelay final : public SocketWatch::Watched, public ProxyLink::Owner {
    public:
     virtual uv_loop_t* relay_loop() = 0;
     virtual SocketWatch& relay_sockets() = 0;
-    // Null with the reason when the TLS settings cannot be used.
-    virtual TlsClient* relay_tls(std::string& why) = 0;
+    // Of the policy that the relay began under. Null with the reason when its TLS settings cannot be used.
+    virtual std::shared_ptr<TlsClient> relay_tls(const HttpRelay& relay, std::string& why) = 0;
     // One line about this relay. `hint` may be empty.
     virtual void on_trouble(const HttpRelay& relay, std::string_view event, const std::string& reason,
                             std::string_view hint) = 0;

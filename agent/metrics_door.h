@@ -30,6 +30,7 @@ class MetricsDoor {
   static constexpr std::size_t most_connections = 32;
   static constexpr std::size_t longest_head = 8192;
   static constexpr std::uint64_t deadline_ms = 5000;
+  static constexpr std::uint64_t breath_ms = 200;
 
   // Borrows all. Does nothing when the descriptor is none.
   MetricsDoor(uv_loop_t* loop, SocketWatch& sockets, int listener, Render render);
@@ -63,7 +64,9 @@ class MetricsDoor {
     bool watched_ = false;
   };
 
+  void listen();
   void accept();
+  void catch_breath();
   void end(Connection& connection);
 
   uv_loop_t* loop_;
@@ -71,6 +74,7 @@ class MetricsDoor {
   int listener_;
   Render render_;
   UvPoll poll_;
+  UvTimer breather_;
   std::list<Connection> connections_, ended_;
 };
 

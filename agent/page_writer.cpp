@@ -105,9 +105,8 @@ void PageWriter::set_door(std::uint32_t at, const Endpoint& server, std::uint32_
 }
 
 // Sockets that were closed since leave their entries behind: the kernel knows which are still there.
-void PageWriter::forget_closed() { forget_all_but(OpenSockets::list(OpenSockets::Kind::stream)); }
-
-void PageWriter::forget_all_but(const OpenSockets& streams) {
+void PageWriter::forget_closed() {
+  const OpenSockets streams = OpenSockets::list(OpenSockets::Kind::stream);
   const OpenSockets datagrams = OpenSockets::list(OpenSockets::Kind::datagram);
   if (!streams.complete()) return;
   for (PageEntry& each : page_->entries) {
@@ -123,8 +122,8 @@ void PageWriter::forget_all_but(const OpenSockets& streams) {
 }
 
 std::size_t PageWriter::count_tunnels() {
+  // Nothing is forgotten here: an entry may be of a socket that was made while the kernel was listing.
   const OpenSockets streams = OpenSockets::list(OpenSockets::Kind::stream);
-  forget_all_but(streams);
   std::size_t count = 0;
   for (const PageEntry& each : page_->entries) {
     const std::uint64_t cookie = each.cookie.load(std::memory_order_relaxed);

@@ -71,7 +71,6 @@ class PageWriter {
   PageEntry* find(std::uint64_t cookie) noexcept;
   PageEntry* free_entry(std::uint64_t cookie) noexcept;
   void forget_closed();
-  void forget_all_but(const OpenSockets& streams);
   void set_state(PageEntry& entry, SocketState state, bool held = false) noexcept;
 
   // Where a notice with that id may stand, the first place of them.

@@ -47,7 +47,9 @@ void PlainRelays::relay(HttpRelay::Order order) {
 
 uv_loop_t* PlainRelays::relay_loop() { return host_.loop(); }
 SocketWatch& PlainRelays::relay_sockets() { return host_.sockets(); }
-TlsClient* PlainRelays::relay_tls(std::string& why) { return host_.tls(why); }
+std::shared_ptr<TlsClient> PlainRelays::relay_tls(const HttpRelay& relay, std::string& why) {
+  return host_.tls(relay.order().policy, why);
+}
 
 bool PlainRelays::may_tunnel(const HttpRelay& relay) {
   return known(*relay.order().proxy) != PlainMemory::Answer::refused;

@@ -39,7 +39,7 @@ class PlainRelays final : public HttpRelay::Host {
 
   uv_loop_t* relay_loop() override;
   SocketWatch& relay_sockets() override;
-  TlsClient* relay_tls(std::string& why) override;
+  std::shared_ptr<TlsClient> relay_tls(const HttpRelay& relay, std::string& why) override;
   void on_trouble(const HttpRelay& relay, std::string_view event, const std::string& reason,
                   std::string_view hint) override;
   bool may_tunnel(const HttpRelay& relay) override;

@@ -44,9 +44,9 @@ bool ProxyLink::fail(std::string why) {
   return false;
 }
 
-bool ProxyLink::dial(const Endpoint& to, const ProxyUrl& proxy, TlsClient* tls) {
+bool ProxyLink::dial(const Endpoint& to, const ProxyUrl& proxy, std::shared_ptr<TlsClient> tls) {
   drop();
-  client_ = tls;
+  client_ = std::move(tls);
   proxy_ = &proxy;
   sockaddr_storage address;
   const int domain = to.native_domain();
@@ -71,7 +71,7 @@ bool ProxyLink::advance() {
     size = sizeof peer;
     if (getpeername(fd_.get(), reinterpret_cast<sockaddr*>(&peer), &size) == -1) return true;  // not yet
     state_ = State::up;
-    if (client_ == nullptr) return true;
+    if (!client_) return true;
     tls_ = client_->open(*proxy_, fd_.get());
     if (!tls_) return fail("no TLS session can be made");
     state_ = State::securing;

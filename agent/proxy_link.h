@@ -38,8 +38,8 @@ class ProxyLink final : public SocketWatch::Watched {
 
   // One that stands already.
   void adopt(UniqueFd fd, std::unique_ptr<TlsChannel> tls);
-  // `tls` may be null: in the clear. It and `proxy` must outlive the attempt to connect. False: why().
-  [[nodiscard]] bool dial(const Endpoint& to, const ProxyUrl& proxy, TlsClient* tls);
+  // `tls` may be null: in the clear. `proxy` must outlive the attempt to connect. False: why().
+  [[nodiscard]] bool dial(const Endpoint& to, const ProxyUrl& proxy, std::shared_ptr<TlsClient> tls);
   // On an event while dialling or securing. False: it failed, why() says how, and the link is down.
   [[nodiscard]] bool advance();
   void drop();
@@ -67,7 +67,7 @@ class ProxyLink final : public SocketWatch::Watched {
   State state_ = State::down;
   UniqueFd fd_;
   std::unique_ptr<TlsChannel> tls_;
-  TlsClient* client_ = nullptr;
+  std::shared_ptr<TlsClient> client_;  // null: in the clear
   const ProxyUrl* proxy_ = nullptr;
   std::string why_;
   std::uint32_t handshake_wants_ = 0;

@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
@@ -49,6 +50,56 @@ int load_directory(SSL_CTX* context, const std::string& directory) {
   closedir(list);
   ERR_clear_error();
   return loaded;
+}
+
+struct FreeBio {
+  void operator()(BIO* bio) const noexcept { BIO_free(bio); }
+};
+using Text = std::unique_ptr<BIO, FreeBio>;
+
+Text text_of(const std::string& text) { return Text(BIO_new_mem_buf(text.c_str(), static_cast<int>(text.size()))); }
+
+// These do with what was read once what OpenSSL's functions for files do. Where nothing could be read, those say why.
+bool trust(SSL_CTX* context, const std::string& text, const std::string& file) {
+  if (text.empty()) return SSL_CTX_load_verify_file(context, file.c_str()) == 1;
+  const Text in = text_of(text);
+  STACK_OF(X509_INFO)* const all = in ? PEM_X509_INFO_read_bio(in.get(), nullptr, nullptr, nullptr) : nullptr;
+  if (all == nullptr) return false;
+  X509_STORE* const store = SSL_CTX_get_cert_store(context);
+  int known = 0;
+  for (int i = 0; i < sk_X509_INFO_num(all); ++i) {
+    const X509_INFO* const each = sk_X509_INFO_value(all, i);
+    if (each->x509 != nullptr && X509_STORE_add_cert(store, each->x509) == 1) ++known;
+    if (each->crl != nullptr && X509_STORE_add_crl(store, each->crl) == 1) ++known;
+  }
+  sk_X509_INFO_pop_free(all, X509_INFO_free);
+  return known > 0;
+}
+
+bool use_certificates(SSL_CTX* context, const std::string& text, const std::string& file) {
+  if (text.empty()) return SSL_CTX_use_certificate_chain_file(context, file.c_str()) == 1;
+  const Text in = text_of(text);
+  X509* const own = in ? PEM_read_bio_X509_AUX(in.get(), nullptr, nullptr, nullptr) : nullptr;
+  bool ok = own != nullptr && SSL_CTX_use_certificate(context, own) == 1;
+  X509_free(own);
+  while (X509* const next = ok ? PEM_read_bio_X509(in.get(), nullptr, nullptr, nullptr) : nullptr)
+    if (SSL_CTX_add0_chain_cert(context, next) != 1) {
+      X509_free(next);
+      ok = false;
+    }
+  if (!ok) return false;
+  if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE) return false;
+  ERR_clear_error();  // that was the end
+  return true;
+}
+
+bool use_key(SSL_CTX* context, const std::string& text, const std::string& file) {
+  if (text.empty()) return SSL_CTX_use_PrivateKey_file(context, file.c_str(), SSL_FILETYPE_PEM) == 1;
+  const Text in = text_of(text);
+  EVP_PKEY* const key = in ? PEM_read_bio_PrivateKey(in.get(), nullptr, nullptr, nullptr) : nullptr;
+  const bool ok = key != nullptr && SSL_CTX_use_PrivateKey(context, key) == 1;
+  EVP_PKEY_free(key);
+  return ok;
 }
 
 std::string without_dot(std::string name) {
@@ -96,7 +147,7 @@ bool TlsClient::load_authorities(const TlsSettings& settings, std::string& why) 
   SSL_CTX* context = context_.get();
   bool any = false;
   if (!settings.ca_file.empty()) {
-    if (SSL_CTX_load_verify_file(context, settings.ca_file.c_str()) != 1) {
+    if (!trust(context, settings.ca_text, settings.ca_file)) {
       why = "no certificate can be read from " + settings.ca_file + ": " + openssl_text();
       return false;
     }
@@ -124,8 +175,8 @@ bool TlsClient::load_authorities(const TlsSettings& settings, std::string& why) 
 bool TlsClient::load_certificate(const TlsSettings& settings, std::string& why) {
   if (settings.cert_file.empty() && settings.key_file.empty()) return true;
   const std::string& key = settings.key_file.empty() ? settings.cert_file : settings.key_file;
-  if (SSL_CTX_use_certificate_chain_file(context_.get(), settings.cert_file.c_str()) == 1 &&
-      SSL_CTX_use_PrivateKey_file(context_.get(), key.c_str(), SSL_FILETYPE_PEM) == 1 &&
+  if (use_certificates(context_.get(), settings.cert_text, settings.cert_file) &&
+      use_key(context_.get(), settings.key_file.empty() ? settings.cert_text : settings.key_text, key) &&
       SSL_CTX_check_private_key(context_.get()) == 1)
     return true;
   why = "the client certificate " + settings.cert_file + " with key " + key + " cannot be used: " + openssl_text();

@@ -3,6 +3,7 @@
 #include "config/difference.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "config/explain.h"
 
@@ -114,6 +115,16 @@ std::vector<std::string> differences(const Policy& before, const Policy& after) 
   if (!same_credentials(before, after)) out.emplace_back("proxy: other credentials");
   if (before.tls.content != after.tls.content) out.emplace_back("proxy.tls: the files hold something else");
   return out;
+}
+
+std::uint64_t fingerprint(const Policy& policy) {
+  std::string all;
+  for (const Key& key : keys_of(policy)) all += key.path + '\0' + key.value + '\n';
+  for (const ProxyList* list : policy.proxy_lists())
+    for (const ProxyUrl& proxy : *list)
+      if (proxy.credentials) all += proxy.credentials->user + '\0' + proxy.credentials->password + '\n';
+      else all += "-\n";
+  return std::hash<std::string>{}(all + std::to_string(policy.tls.content));
 }
 
 }  // namespace towpath

@@ -109,12 +109,15 @@ void check_sense(Draft& draft) {
 // What the TLS files hold: a certificate that was renewed under its old name is another configuration.
 void note_tls_files(TlsSettings& tls, std::vector<std::string>& files) {
   std::string all, error;
-  for (const std::string* path : {&tls.ca_file, &tls.cert_file, &tls.key_file}) {
-    if (path->empty()) continue;
-    files.push_back(*path);
-    if (const auto text = read_text_file(*path, most_tls_bytes, error)) all += *text;
-    all += '\n';
-  }
+  const auto read = [&](const std::string& path, std::string& text) {
+    if (path.empty()) return;
+    files.push_back(path);
+    text = read_text_file(path, most_tls_bytes, error).value_or("");
+    all += text + '\n';
+  };
+  read(tls.ca_file, tls.ca_text);
+  read(tls.cert_file, tls.cert_text);
+  read(tls.key_file, tls.key_text);
   tls.content = std::hash<std::string>{}(all);
 }
 

@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "agent/agent.h"
+#include "config/difference.h"
 #include "launcher/descriptors.h"
 #include "launcher/processes.h"
 #include "launcher/reloader.h"
@@ -33,6 +34,10 @@ class AgentMain {
     child_.open(this, [&](uv_signal_t* handle) { return uv_signal_init(&loop_, handle); });
     uv_signal_start(
         child_.get(), [](uv_signal_t* handle, int) { static_cast<AgentMain*>(handle->data)->reap(); }, SIGCHLD);
+    // A burst of SIGHUPs may leave no room for the news of a child in libuv's pipe.
+    hangup_.open(this, [&](uv_signal_t* handle) { return uv_signal_init(&loop_, handle); });
+    uv_signal_start(
+        hangup_.get(), [](uv_signal_t* handle, int) { static_cast<AgentMain*>(handle->data)->reap(); }, SIGHUP);
     lifeline_.open(this, [&](uv_poll_t* handle) { return uv_poll_init(&loop_, handle, setup_.lifeline.get()); });
     uv_poll_start(lifeline_.get(), UV_READABLE | UV_DISCONNECT,
                   [](uv_poll_t* handle, int, int) { static_cast<AgentMain*>(handle->data)->linger(); });
@@ -46,7 +51,8 @@ class AgentMain {
 
  private:
   void report(ProgramReport::Kind kind, int value) const {
-    const ProgramReport message{kind, value, program_};
+    const ProgramReport message{kind, value, program_,
+                                kind == ProgramReport::Kind::reloaded ? fingerprint(agent_->policy()) : 0};
     [[maybe_unused]] const auto written = write(setup_.reports.get(), &message, sizeof message);
   }
 
@@ -117,7 +123,7 @@ class AgentMain {
   bool lingering_ = false;
   uv_loop_t loop_{};
   std::unique_ptr<Agent> agent_;
-  UvSignal child_;
+  UvSignal child_, hangup_;
   std::optional<Reloader> reloader_;
   UvPoll lifeline_;
   UvTimer poller_;

@@ -25,6 +25,7 @@ std::string copy_file(const std::string& from, const std::string& to) {
   struct stat about {};
   if (!source || fstat(source.get(), &about) != 0) return because(from);
   const std::string fresh = to + ".new." + std::to_string(getpid());
+  unlink(fresh.c_str());  // a container that was killed here begins with the same number again
   const UniqueFd target(open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700));
   if (!target) return because(fresh);
   std::string problem;
@@ -44,6 +45,13 @@ std::string copy_file(const std::string& from, const std::string& to) {
 
 int copy_command(const std::string& directory) {
   std::string problem;
+  struct stat about {};
+  if (stat(directory.c_str(), &about) != 0) problem = directory + ": " + std::strerror(errno);
+  else if (!S_ISDIR(about.st_mode)) problem = directory + " is no directory";
+  if (!problem.empty()) {
+    std::fprintf(stderr, "towpath: copy: %s\n", problem.c_str());
+    return exit_towpath_failed;
+  }
   const std::string library = find_library(problem);
   // The library first: who finds towpath finds both.
   if (problem.empty()) problem = copy_file(library, directory + "/libtowpath.so");

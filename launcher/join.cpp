@@ -30,7 +30,11 @@ Tree join_tree(const Program& program, std::string& why) {
   if (trap::supervised(control.token)) return Tree::joined;
   // The variable alone proves nothing: it may have come out of a tree that is gone, and nobody would carry the program.
   const int fd = trap::connect_agent({control.name, control.name_size});
-  if (fd < 0) return Tree::none;
+  if (fd == -ECONNREFUSED) return Tree::none;
+  if (fd < 0) {
+    why = "cannot ask the agent of this tree: " + std::string(std::strerror(-fd));
+    return Tree::refused;
+  }
   const UniqueFd connection(fd);
   ProgramFile file;
   inspect_program(program.path.c_str(), file);

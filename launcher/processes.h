@@ -11,6 +11,7 @@
 // go. From then on the terminal's signals reach C by themselves, and every other one by P: each exactly once.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,6 +33,7 @@ struct ProgramReport {
   enum class Kind : int { started, exited, killed, agent_failed, reloaded } kind;
   int value;  // exit status or signal
   pid_t pid;
+  std::uint64_t policy = 0;  // reloaded: fingerprint() of the one that A goes by now
 };
 
 struct Program {

@@ -1,4 +1,5 @@
 // `towpath status`: asks the agents of this network namespace what they are doing.
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
@@ -38,7 +39,10 @@ bool find_agents(std::set<std::string>& out) {
     std::string number, references, protocol, flags, type, state, inode, path;
     words >> number >> references >> protocol >> flags >> type >> state >> inode >> path;
     const bool listens = flags == "00010000" && type == "0005";
-    if (listens && path.starts_with("@towpath-") && path.size() <= wire::max_control_name) out.insert(path.substr(1));
+    // Anybody may make such a socket: what is printed of its name must be harmless.
+    const bool plain = std::all_of(path.begin(), path.end(), [](char c) { return c > ' ' && c <= '~'; });
+    if (listens && plain && path.starts_with("@towpath-") && path.size() <= wire::max_control_name)
+      out.insert(path.substr(1));
   }
   return true;
 }
@@ -54,9 +58,27 @@ struct Answer {
 
 // What a process of this kind may have written is text for a terminal, whoever made it.
 bool is_text(const std::string& text) {
-  for (const char c : text)
-    if ((static_cast<unsigned char>(c) < ' ' && c != '\n') || c == 0x7f) return false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if ((byte < ' ' && byte != '\n') || byte == 0x7f) return false;
+    // U+0080 to U+009F are controls as well.
+    if (byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0) return false;
+  }
   return true;
+}
+
+// One JSON object and nothing behind it: whoever answers must not put words between those of others.
+bool is_object(std::string_view text) {
+  int depth = 0;
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted && c == '\\') ++i;
+    else if (c == '"') quoted = !quoted;
+    else if (!quoted) depth += c == '{' || c == '[' ? 1 : c == '}' || c == ']' ? -1 : 0;
+    if (depth == 0) return c == '}' && i + 1 == text.size() && text[0] == '{';
+  }
+  return false;
 }
 
 // The text that came along. Only what nobody can change or shorten while it is read.
@@ -135,7 +157,8 @@ Answer ask(const std::string& name, const wire::Token* token, const StatusOption
   const int error = receive(fd.get(), text, out.why);
   out.other = error == ESRCH;
   if (error > 0 && !out.other) out.why = std::strerror(error);
-  if (error == 0 && !(text && read_sealed(text.get(), out.text))) {
+  const bool read = error == 0 && text && read_sealed(text.get(), out.text);
+  if (error == 0 && !(read && (!options.json || is_object(out.text.substr(0, out.text.find('\n')))))) {
     out.text.clear();
     out.why = "sent something that is no status";
   }
@@ -158,7 +181,10 @@ void print_text(const std::vector<Answer>& answers) {
   bool first = true;
   for (const Answer& each : answers) {
     if (each.text.empty()) continue;
-    std::printf("%s%s", first ? "" : "\n", each.text.c_str());
+    std::printf("%s", first ? "" : "\n");
+    // An agent tells who it is, but anybody can say anything.
+    if (each.uid != geteuid()) std::printf("process %d of user %u says:\n", each.pid, each.uid);
+    std::printf("%s", each.text.c_str());
     first = false;
   }
   std::fflush(stdout);

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config/difference.h"
 #include "config/reconsider.h"
 #include "launcher/commands.h"
 #include "launcher/descriptors.h"
@@ -121,7 +122,7 @@ class Supervisor {
         case ProgramReport::Kind::started: let_go(report.pid); break;
         case ProgramReport::Kind::exited: end(report.value, 0); break;
         case ProgramReport::Kind::killed: end(128 + report.value, report.value); break;
-        case ProgramReport::Kind::reloaded: refresh_policy(); break;
+        case ProgramReport::Kind::reloaded: follow_agent(report.policy); break;
         case ProgramReport::Kind::agent_failed: failed_at_start_ = pid_ == 0; break;
       }
     }
@@ -139,11 +140,11 @@ class Supervisor {
     go_.reset();
   }
 
-  // The newest policy that can be used, for an agent that may have to be started when the file is broken. It says
-  // itself what it finds.
-  void refresh_policy() {
+  // For an agent that may have to be started when the files are broken: what A accepted, and nothing else. The files may
+  // have changed since, and only A judges whether that is whole and can be used: it will, and say so.
+  void follow_agent(std::uint64_t accepted) {
     const Reconsidered fresh = reconsider(*policy_, static_cast<bool>(kept_->clients), sources_);
-    if (fresh.policy) policy_ = fresh.policy;
+    if (fresh.policy && fingerprint(*fresh.policy) == accepted) policy_ = fresh.policy;
   }
 
   void read_signals() {
@@ -204,7 +205,6 @@ class Supervisor {
       restarts_since_ = now.tv_sec;
       restarts_ = 0;
     }
-    refresh_policy();
     if (++restarts_ <= most_restarts && start_agent(nullptr, {})) return;
     LogLine(*log_, Level::error, "agent_given_up").add("hint", "tunnelled connects fail from now on; report this");
     // Asks fail instead of waiting for somebody who never comes; the name stays ours, so that nobody else answers to

@@ -44,9 +44,8 @@ Probe::~Probe() {
   uv_run(&loop_, UV_RUN_NOWAIT);
 }
 
-TlsClient* Probe::tls(std::string& why) {
-  if (!tls_) tls_ = TlsClient::create(policy_->tls, why);
-  return tls_.get();
+std::shared_ptr<TlsClient> Probe::tls(const std::shared_ptr<const Policy>& policy, std::string& why) {
+  return tls_.of(policy, why);
 }
 
 template <class Done>

@@ -10,6 +10,7 @@
 #include "agent/failure_text.h"
 #include "agent/plain_relays.h"
 #include "agent/proxy_pool.h"
+#include "agent/tls_clients.h"
 #include "config/policy.h"
 
 namespace towpath::doctor {
@@ -33,7 +34,8 @@ class Probe final : public AttemptHost {
   // Addresses of a name, as the agent finds them.
   [[nodiscard]] std::vector<IpAddress> find(const std::string& name, LookupError& error);
   // Null with the reason when the TLS settings cannot be used.
-  TlsClient* tls(std::string& why) override;
+  std::shared_ptr<TlsClient> tls(const std::shared_ptr<const Policy>& policy, std::string& why) override;
+  [[nodiscard]] std::shared_ptr<TlsClient> tls(std::string& why) { return tls(policy_, why); }
 
  private:
   uv_loop_t* loop() override { return &loop_; }
@@ -63,7 +65,7 @@ class Probe final : public AttemptHost {
   std::unique_ptr<RelayDoor> door_;
   std::list<ProxyUrl> asked_;  // relays point to them
   std::unique_ptr<PlainRelays> plain_;
-  std::unique_ptr<TlsClient> tls_;
+  TlsClients tls_;
   UvTimer tick_;
   Outcome outcome_;
   bool over_ = false;

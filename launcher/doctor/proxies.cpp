@@ -137,8 +137,8 @@ class ProxyCheck {
 
   bool check_tls() {
     std::string why;
-    TlsClient* const client = probe_.tls(why);
-    if (client == nullptr) {
+    const std::shared_ptr<TlsClient> client = probe_.tls(why);
+    if (!client) {
       add("TLS", Result::fail, why, "correct proxy.tls");
       return false;
     }

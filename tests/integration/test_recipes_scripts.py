@@ -121,7 +121,7 @@ class Wrap(ScriptCase):
             first = open(root.place(CLIENT_PROGRAM)).read()
             self.assertIn("is wrapped already", self.wrap(root, CLIENT_PROGRAM))
             self.assertEqual(open(root.place(CLIENT_PROGRAM)).read(), first)
-            self.assertIn("is wrapped", self.wrap(root, "client", "--status"))
+            self.assertIn("give its path", self.wrap(root, "client", "--status", code=1))
             self.assert_client(root, ["client"], url, env=self.proxied("socks5"))
             about = os.stat(root.place(CLIENT_PROGRAM))
             self.assertEqual((about.st_uid, about.st_gid, about.st_mode & 0o7777), (12, 34, 0o755))

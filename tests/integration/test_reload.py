@@ -257,6 +257,7 @@ class Trees(ReloadCase):
         self.swap(self.text(FAR))
         os.kill(self.runner.pid, signal.SIGCONT)
         self.wait_agent([old])
+        self.wait_event("reloaded")
         self.assertEqual([self.reach(), self.reach(NEAR)], ["direct", "proxy"])
 
     def test_with_ld_preload_alone(self):
