@@ -47,35 +47,6 @@ for line in sys.stdin:
     print("answered", answered, flush=True)
 """
 
-# As many connects at once as it was told, without waiting for one of them; how many of them ended, and how.
-_AT_ONCE = """
-import errno, select, socket, sys
-host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-seen = {}
-def end(error):
-    seen[error] = seen.get(error, 0) + 1
-poll = select.epoll()
-sockets = {}
-address = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0][4]
-for _ in range(count):
-    one = socket.socket()
-    one.setblocking(False)
-    sockets[one.fileno()] = one
-    error = one.connect_ex(address)
-    if error == errno.EINPROGRESS:
-        poll.register(one, select.EPOLLOUT)
-    else:
-        end(error)
-while sum(seen.values()) < count:
-    for fd, _ in poll.poll():
-        poll.unregister(fd)
-        end(sockets[fd].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-for error, number in seen.items():
-    print(f"{errno.errorcode.get(error, 'ok')}={number}")
-sys.exit(set(seen) != {0})
-"""
-
-
 def holds(pid):
     """Descriptors and kilobytes of a process."""
     with open(f"/proc/{pid}/status") as file:
@@ -168,7 +139,6 @@ class Limits(EnduranceCase):
         """A connect that the agent has no room for fails with a reason; room that comes back is used."""
         # The agent holds at least one descriptor of a connect that waits.
         kinds = {
-            "preload": lambda count: (PYTHON, "-c", _AT_ONCE, NAME, "7", count),
             "seccomp": lambda count: (program("go-static/goclient"), "dials", count, f"{NAME}:7"),
         }
         for mode, command in kinds.items():
@@ -183,8 +153,9 @@ class Limits(EnduranceCase):
                 agent = tree.agent_of(full.pid)
                 self.assertLessEqual(holds(agent)[0], 48)
                 proxy.answer = grant()
-                proxy.end_connections()
-                full.wait_line("^ended$", 30)
+                # More than once: a connection may have met the silent proxy and be known to it a moment later.
+                wait_until(lambda: proxy.end_connections() or re.search("(?m)^ended$", full.out), "end of the crowd", 30,
+                           full)
                 self.assertEqual(agent, tree.agent_of(full.pid), "the agent lives")
                 os.write(self.keys, b"\n")
                 full.wait_line("^again 0$", 30)
