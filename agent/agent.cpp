@@ -84,6 +84,7 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
   const auto any = names_.synthetic_prefix_v6();
   page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);
   publish_policy();
+  keep_spare_descriptors();
   bell_.hang(Shelf(kept_.shelf_in.get(), kept_.shelf_out.get()));
   closed_v4_port_ = reserve_closed_port(AF_INET, closed_v4_);
   closed_v6_port_ = reserve_closed_port(AF_INET6, closed_v6_);
@@ -91,10 +92,7 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
 
 bool Agent::open(std::string& why) {
   why = "libuv cannot watch the agent's sockets";
-  if (!sockets_.ok() ||
-      !listener_.open(this, [&](uv_poll_t* handle) { return uv_poll_init(loop_, handle, kept_.control.get()); }))
-    return false;
-  listen();
+  if (!sockets_.ok() || !listener_.open(loop_, kept_.control.get(), [this] { accept(); })) return false;
   sweeper_.open(this, [&](uv_check_t* handle) { return uv_check_init(loop_, handle); });
   uv_check_start(sweeper_.get(), [](uv_check_t* handle) { static_cast<Agent*>(handle->data)->sweep(); });
   uv_unref(reinterpret_cast<uv_handle_t*>(sweeper_.get()));
@@ -128,8 +126,8 @@ void Agent::sweep() {
 void Agent::accept() {
   // Bounded: a burst of asks must not keep the loop from the proxies' answers.
   for (int i = 0; i < 64; ++i) {
-    UniqueFd fd(accept4(kept_.control.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!fd) return errno == EMFILE || errno == ENFILE ? catch_breath() : void();
+    UniqueFd fd = listener_.next(nullptr);
+    if (!fd) return listener_.full() ? on_full() : void();
     if (conversations_.size() >= most_conversations) continue;
     auto talk = std::make_unique<Conversation>(loop_, std::move(fd), *this);
     Conversation* const at = talk.get();
@@ -386,7 +384,8 @@ void Agent::on_query(Conversation& talk, std::span<const std::byte> query) {
   });
 }
 
-void Agent::on_proxy_found(const std::vector<Endpoint>& endpoints) {
+void Agent::on_proxy_found(const Policy& policy, const std::vector<Endpoint>& endpoints) {
+  if (&policy != policy_.get()) return;  // of a configuration that is gone: perhaps no proxy any more
   for (const Endpoint& each : endpoints)
     if (std::find(proxy_endpoints_.begin(), proxy_endpoints_.end(), each) == proxy_endpoints_.end() &&
         proxy_endpoints_.size() < 256)

@@ -8,6 +8,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "agent/acceptor.h"
 #include "agent/attempt.h"
 #include "agent/datagrams.h"
 #include "agent/death_bell.h"
@@ -58,9 +59,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
         SyntheticNames names);
   bool open(std::string& why);
   void publish_policy();
-  void listen();
   void accept();
-  void catch_breath();
   void sweep();
 
   // Conversation::Host
@@ -86,7 +85,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   void on_passed_over(const ProxyUrl& proxy, const Error& error) override {
     ++stats_.of(&proxy).failures[static_cast<std::size_t>(error.code)];
   }
-  void on_proxy_found(const std::vector<Endpoint>& endpoints) override;
+  void on_proxy_found(const Policy& policy, const std::vector<Endpoint>& endpoints) override;
   void on_verdict(Attempt& attempt, SocketState state, const Error& error) override;
   void on_let_go(const Attempt& attempt) override { page_.let_go(attempt.order().ask.cookie); }
   Endpoint closed_port(int domain, bool v6_only) override;
@@ -144,8 +143,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   Inbound inbound_;
   InboundDesk desk_;
   TlsClients tls_;
-  UvPoll listener_;
-  UvTimer breather_;  // runs while nothing is accepted, because there is no descriptor for it
+  Acceptor listener_;
   UvHandle<uv_check_t> sweeper_;
   ProxyPool proxies_;
   std::vector<Endpoint> proxy_endpoints_;

@@ -4,26 +4,6 @@
 
 namespace towpath {
 
-namespace {
-
-constexpr std::uint64_t breath_ms = 20;
-
-}  // namespace
-
-void Agent::listen() {
-  uv_poll_start(listener_.get(), UV_READABLE,
-                [](uv_poll_t* handle, int, int) { static_cast<Agent*>(handle->data)->accept(); });
-}
-
-// The asks wait in the listener's queue, which would wake us without end.
-void Agent::catch_breath() {
-  on_full();
-  uv_poll_stop(listener_.get());
-  if (!breather_.get()) breather_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(loop_, handle); });
-  uv_timer_start(
-      breather_.get(), [](uv_timer_t* handle) { static_cast<Agent*>(handle->data)->listen(); }, breath_ms, 0);
-}
-
 void say_full(const Log& log) {
   LogLine(log, Level::error, "agent_full")
       .add("reason", "the agent has no free descriptor: connects wait or fail with ENFILE")

@@ -29,7 +29,7 @@ void Agent::publish_policy() {
   page_.set_udp_blocked(policy_->udp == UdpMode::block && policy_->any_proxy());
   proxies_.adopt(*policy_);
   for (const ProxyUrl* proxy : proxies_of(*policy_))
-    if (const IpAddress literal = IpAddress::parse(proxy->host)) on_proxy_found({{literal, proxy->port}});
+    if (const IpAddress literal = IpAddress::parse(proxy->host)) on_proxy_found(*policy_, {{literal, proxy->port}});
 }
 
 bool Agent::set_policy(std::shared_ptr<const Policy> next, std::string& why) {

@@ -60,7 +60,7 @@ class AttemptHost {
   // Passed over for the next one of its list: the connect itself has not failed.
   virtual void on_passed_over(const ProxyUrl&, const Error&) {}
   // Addresses of a proxy: connecting to them at its port is always direct.
-  virtual void on_proxy_found(const std::vector<Endpoint>& endpoints) = 0;
+  virtual void on_proxy_found(const Policy& policy, const std::vector<Endpoint>& endpoints) = 0;
   virtual void on_verdict(Attempt& attempt, SocketState state, const Error& error) = 0;
   // The agent's copy of the socket is closed.
   virtual void on_let_go(const Attempt& attempt) = 0;

@@ -169,7 +169,7 @@ void Attempt::found(std::vector<IpAddress> addresses, LookupError error) {
   if (error != LookupError::none) return unreachable({text_error(error, order_.proxy != nullptr), Stage::lookup});
   const std::uint16_t port = order_.proxy != nullptr ? order_.proxy->port : order_.ask.target.port;
   for (const IpAddress& address : addresses) candidates_.push_back({address, port});
-  if (order_.proxy != nullptr) host_.on_proxy_found(candidates_);
+  if (order_.proxy != nullptr) host_.on_proxy_found(*order_.policy, candidates_);
   absolute_ =
       order_.proxy != nullptr && host_.plain().absolute_at_once(*order_.policy, *order_.proxy, order_.ask.target.port);
   relayed_ = absolute_ || needs_relay();

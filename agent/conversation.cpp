@@ -52,7 +52,8 @@ std::string Asker::program() const {
   const ssize_t size = fd ? ::read(fd.get(), text, sizeof text) : -1;
   if (size <= 1) return "?";
   // A program may call itself anything.
-  std::replace_if(text, text + size - 1, [](char c) { return c < ' ' || c > '~'; }, '?');
+  std::replace_if(
+      text, text + size - 1, [](char c) { return c < ' ' || c > '~'; }, '?');
   return std::string(text, static_cast<std::size_t>(size - 1));
 }
 

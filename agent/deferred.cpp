@@ -13,19 +13,31 @@ namespace towpath {
 
 namespace {
 
+// One to move aside what the agent has at a number, one for the epoll set when that is it.
+UniqueFd spare[2];
+
+class SpareDescriptors {
+ public:
+  SpareDescriptors() noexcept {
+    for (UniqueFd& each : spare) each.reset();
+  }
+  ~SpareDescriptors() { keep_spare_descriptors(); }
+};
+
 // epoll_ctl with `socket` standing at descriptor number `number`. Whatever the agent has at that number is moved aside
 // and back: its own registrations stay valid, since the file keeps a reference and returns to the same number.
 // One thread only, and no wait in between.
 int epoll_ctl_at(int number, int socket, int epoll, int operation, epoll_event* event) noexcept {
   if (number == socket) return epoll_ctl(epoll, operation, socket, event) == 0 ? 0 : errno;
-  const UniqueFd epoll_copy(number == epoll ? fcntl(epoll, F_DUPFD_CLOEXEC, number + 1) : -1);
+  const SpareDescriptors room;  // until all of ours are closed again
+  const UniqueFd epoll_copy(number == epoll ? fcntl(epoll, F_DUPFD_CLOEXEC, 3) : -1);
   if (number == epoll) {
     if (!epoll_copy) return errno;
     epoll = epoll_copy.get();
   }
   UniqueFd aside;
   if (fcntl(number, F_GETFD) >= 0) {
-    aside.reset(fcntl(number, F_DUPFD_CLOEXEC, number + 1));
+    aside.reset(fcntl(number, F_DUPFD_CLOEXEC, 3));
     if (!aside) return errno;
   }
   int result = dup3(socket, number, O_CLOEXEC) == -1 ? errno : 0;
@@ -47,6 +59,11 @@ bool same_wish(const wire::Registration& a, const wire::Registration& b) noexcep
 }
 
 }  // namespace
+
+void keep_spare_descriptors() noexcept {
+  for (UniqueFd& each : spare)
+    if (!each) each.reset(eventfd(0, EFD_CLOEXEC));
+}
 
 bool is_epoll_set(int fd) noexcept {
   // Deleting what is not in a set gives ENOENT; a descriptor that is no set gives EINVAL.

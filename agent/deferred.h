@@ -52,6 +52,10 @@ class DeferredRegistrations {
   std::vector<Entry> entries_;
 };
 
+// Called once, while there is room: keeps what a registration needs in a process that has no free descriptor left. A
+// program whose registration is lost would sleep for ever.
+void keep_spare_descriptors() noexcept;
+
 // True when the descriptor is an epoll set.
 [[nodiscard]] bool is_epoll_set(int fd) noexcept;
 

@@ -151,6 +151,7 @@ DnsStub::~DnsStub() = default;
 
 bool DnsStub::open_side(Side& side, int kind, int domain, std::uint16_t port) {
   side.poll.reset();
+  side.acceptor.close();
   side.own = {};
   sockaddr_storage address;
   socklen_t size = loopback(domain, port).to(address, domain);
@@ -165,19 +166,19 @@ bool DnsStub::open_side(Side& side, int kind, int domain, std::uint16_t port) {
   if (getsockname(side.fd.get(), at, &size) != 0) return false;
   side.own = Endpoint::from(at, size);
   side.stub = this;
-  if (!side.poll.open(&side, [&](uv_poll_t* handle) { return uv_poll_init(loop_, handle, side.fd.get()); })) {
+  const bool watched =
+      kind == SOCK_STREAM
+          ? side.acceptor.open(loop_, side.fd.get(), [this, &side] { accept(side); })
+          : side.poll.open(&side, [&](uv_poll_t* handle) { return uv_poll_init(loop_, handle, side.fd.get()); });
+  if (!watched) {
     side.own = {};
     return false;
   }
-  const auto on_datagram = [](uv_poll_t* handle, int, int) {
-    auto& ready = *static_cast<Side*>(handle->data);
-    ready.stub->read(ready);
-  };
-  const auto on_stream = [](uv_poll_t* handle, int, int) {
-    auto& ready = *static_cast<Side*>(handle->data);
-    ready.stub->accept(ready);
-  };
-  uv_poll_start(side.poll.get(), UV_READABLE, kind == SOCK_STREAM ? +on_stream : +on_datagram);
+  if (kind == SOCK_DGRAM)
+    uv_poll_start(side.poll.get(), UV_READABLE, [](uv_poll_t* handle, int, int) {
+      auto& ready = *static_cast<Side*>(handle->data);
+      ready.stub->read(ready);
+    });
   return true;
 }
 
@@ -293,11 +294,9 @@ void DnsStub::read(Side& side) {
 
 void DnsStub::accept(Side& side) {
   for (int i = 0; i < datagrams_per_turn; ++i) {
-    sockaddr_storage address;
-    socklen_t size = sizeof address;
-    UniqueFd fd(accept4(side.fd.get(), reinterpret_cast<sockaddr*>(&address), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    Endpoint peer;
+    UniqueFd fd = side.acceptor.next(&peer);
     if (!fd) return;
-    const Endpoint peer = Endpoint::from(reinterpret_cast<sockaddr*>(&address), size);
     Endpoint asked;
     if (streams_.size() >= most_streams || !is_ours(PeerKind::stream, peer, side.own, &asked)) continue;
     const std::uint64_t key = ++last_stream_;

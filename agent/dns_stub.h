@@ -15,6 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "agent/acceptor.h"
 #include "agent/dns_answers.h"
 #include "agent/page_writer.h"
 #include "agent/socket_owner.h"
@@ -45,7 +46,8 @@ class DnsStub {
     std::uint32_t door = 0;
     UniqueFd fd;
     Endpoint own;
-    UvPoll poll;
+    UvPoll poll;        // datagrams
+    Acceptor acceptor;  // streams
   };
   struct Door {
     Endpoint server;

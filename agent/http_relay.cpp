@@ -74,6 +74,7 @@ void HttpRelay::on_link() {
   if (state_ == State::over) return;
   if (link_.state() == ProxyLink::State::dialling || link_.state() == ProxyLink::State::securing) {
     if (!link_.advance()) {
+      host_.on_unheard(*this, asked_ms_, link_.why());
       trouble("plain_http_failed", "cannot connect to the proxy again: " + link_.why());
       return end(true);
     }
@@ -210,6 +211,7 @@ void HttpRelay::forward(const HttpHead& head) {
   if (edit_.host_differs(head))
     trouble("plain_http_host", "Host is not where the program connected to; the proxy may replace it",
             "allow CONNECT to port 80 at the proxy, or add the host to exempt");
+  asked_ms_ = uv_now(host_.relay_loop());
   asked_ = HttpAsked::of(head);
   asked_.upgrade = false;
   request_1_1_ = head.is_1_1();
@@ -302,8 +304,10 @@ bool HttpRelay::digest_answer() {
     case HttpMessages::What::end: on_answer_end(); break;
     case HttpMessages::What::more:
       if (!down || event.used > 0) return event.used > 0;
-      if (answers_.idle()) trouble("plain_http_failed", "the proxy closed without an answer");
-      else if (link_broke_) trouble("plain_http_failed", "the proxy's connection broke in the middle of an answer");
+      if (answers_.idle()) {
+        if (!link_used_) host_.on_unheard(*this, asked_ms_, "it closes without an answer");
+        trouble("plain_http_failed", "the proxy closed without an answer");
+      } else if (link_broke_) trouble("plain_http_failed", "the proxy's connection broke in the middle of an answer");
       else if (answers_.peer_closed() == HttpMessages::What::end) return on_answer_end(), true;
       else return true;  // a flaw, which the next event tells
       end(true);
@@ -327,6 +331,7 @@ void HttpRelay::on_answer(const HttpHead& head) {
   const HttpFraming framing = framing_of(head, asked_);
   answers_.body_follows(framing);
   if (framing.flaw != HttpFlaw::none) return;  // the next event says so
+  if (!link_used_ && !answer_begun_) host_.on_heard(*this, asked_ms_);
   answer_begun_ = true;
   resend_.clear();
   interim_ = is_interim(head.status());

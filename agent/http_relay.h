@@ -56,6 +56,10 @@ class HttpRelay final : public SocketWatch::Watched, public ProxyLink::Owner {
     // May CONNECT to port 80 be tried at this proxy? What it said then.
     virtual bool may_tunnel(const HttpRelay& relay) = 0;
     virtual void on_tunnel(const HttpRelay& relay, bool granted) = 0;
+    // The proxy has begun to answer on a connection of which nothing was known; or it cannot be reached again, or
+    // closed before a word, and `cause` says how. `asked_ms`: when it was asked (uv_now).
+    virtual void on_heard(const HttpRelay& relay, std::uint64_t asked_ms) = 0;
+    virtual void on_unheard(const HttpRelay& relay, std::uint64_t asked_ms, const std::string& cause) = 0;
     // The rest is bytes.
     virtual void on_raw(UniqueFd program, UniqueFd link, std::unique_ptr<TlsChannel> tls, Relay::First first) = 0;
     // Once, from the loop; the relay may be freed after the running loop iteration.
@@ -143,6 +147,7 @@ class HttpRelay final : public SocketWatch::Watched, public ProxyLink::Owner {
   std::string resend_;  // the request, as long as it may be sent once more
   // Of the connection to the proxy.
   bool link_used_ = false, link_promised_ = false;
+  std::uint64_t asked_ms_ = 0;
 };
 
 }  // namespace towpath

@@ -40,29 +40,14 @@ UniqueFd listen_for_metrics(const Endpoint& at, std::string& why) {
 }
 
 MetricsDoor::MetricsDoor(uv_loop_t* loop, SocketWatch& sockets, int listener, Render render)
-    : loop_(loop), sockets_(sockets), listener_(listener), render_(std::move(render)) {
-  if (listener_ < 0 || !poll_.open(this, [&](uv_poll_t* handle) { return uv_poll_init(loop_, handle, listener_); }))
-    return;
-  listen();
-}
-
-void MetricsDoor::listen() {
-  uv_poll_start(poll_.get(), UV_READABLE,
-                [](uv_poll_t* handle, int, int) { static_cast<MetricsDoor*>(handle->data)->accept(); });
-}
-
-// Without a free descriptor the waiting connection would wake us without end.
-void MetricsDoor::catch_breath() {
-  uv_poll_stop(poll_.get());
-  if (!breather_) breather_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(loop_, handle); });
-  uv_timer_start(
-      breather_.get(), [](uv_timer_t* handle) { static_cast<MetricsDoor*>(handle->data)->listen(); }, breath_ms, 0);
+    : loop_(loop), sockets_(sockets), render_(std::move(render)) {
+  if (listener >= 0) (void)listener_.open(loop, listener, [this] { accept(); });
 }
 
 void MetricsDoor::accept() {
   for (std::size_t i = 0; i < most_connections; ++i) {
-    UniqueFd fd(accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!fd) return errno == EMFILE || errno == ENFILE ? catch_breath() : void();
+    UniqueFd fd = listener_.next(nullptr);
+    if (!fd) return;
     if (connections_.size() >= most_connections) end(connections_.front());
     Connection& fresh = connections_.emplace_back(*this, std::move(fd));
     fresh.self = std::prev(connections_.end());

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/acceptor.h"
 #include "agent/socket_watch.h"
 #include "agent/uv.h"
 #include "base/endpoint.h"
@@ -30,7 +31,6 @@ class MetricsDoor {
   static constexpr std::size_t most_connections = 32;
   static constexpr std::size_t longest_head = 8192;
   static constexpr std::uint64_t deadline_ms = 5000;
-  static constexpr std::uint64_t breath_ms = 200;
 
   // Borrows all. Does nothing when the descriptor is none.
   MetricsDoor(uv_loop_t* loop, SocketWatch& sockets, int listener, Render render);
@@ -64,17 +64,13 @@ class MetricsDoor {
     bool watched_ = false;
   };
 
-  void listen();
   void accept();
-  void catch_breath();
   void end(Connection& connection);
 
   uv_loop_t* loop_;
   SocketWatch& sockets_;
-  int listener_;
   Render render_;
-  UvPoll poll_;
-  UvTimer breather_;
+  Acceptor listener_;
   std::list<Connection> connections_, ended_;
 };
 

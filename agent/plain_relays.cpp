@@ -1,6 +1,7 @@
 #include "agent/plain_relays.h"
 
 #include "agent/attempt.h"
+#include "agent/proxy_pool.h"
 
 namespace towpath {
 
@@ -58,6 +59,14 @@ bool PlainRelays::may_tunnel(const HttpRelay& relay) {
 void PlainRelays::on_tunnel(const HttpRelay& relay, bool granted) {
   if (granted) memory_.granted(*relay.order().proxy, uv_now(host_.loop()));
   else memory_.refused(*relay.order().proxy, uv_now(host_.loop()));
+}
+
+void PlainRelays::on_heard(const HttpRelay& relay, std::uint64_t asked_ms) {
+  host_.proxies().reached(*relay.order().proxy, asked_ms);
+}
+
+void PlainRelays::on_unheard(const HttpRelay& relay, std::uint64_t asked_ms, const std::string& cause) {
+  host_.proxies().unreachable(*relay.order().proxy, cause, nullptr, asked_ms, uv_now(host_.loop()));
 }
 
 void PlainRelays::on_raw(UniqueFd program, UniqueFd link, std::unique_ptr<TlsChannel> tls, Relay::First first) {

@@ -44,6 +44,8 @@ class PlainRelays final : public HttpRelay::Host {
                   std::string_view hint) override;
   bool may_tunnel(const HttpRelay& relay) override;
   void on_tunnel(const HttpRelay& relay, bool granted) override;
+  void on_heard(const HttpRelay& relay, std::uint64_t asked_ms) override;
+  void on_unheard(const HttpRelay& relay, std::uint64_t asked_ms, const std::string& cause) override;
   void on_raw(UniqueFd program, UniqueFd link, std::unique_ptr<TlsChannel> tls, Relay::First first) override;
   void on_relay_over(HttpRelay& relay) override;
 

@@ -78,7 +78,7 @@ void ProxyPool::unreachable(const ProxyUrl& proxy, std::string_view cause, const
     LogLine(log_, Level::warning, "proxy_unreachable")
         .add("proxy", proxy.display())
         .add("reason", cause)
-        .add("instead", instead != nullptr ? instead->display() : "none");
+        .add("instead", instead != nullptr ? instead->display() : "the next connect tells");
 }
 
 void ProxyPool::reached(const ProxyUrl& proxy, std::uint64_t began_ms) {

@@ -1,5 +1,7 @@
 #include "agent/relay_door.h"
 
+#include <cerrno>
+
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -20,22 +22,19 @@ bool is_dead(int fd) noexcept {
 
 bool RelayDoor::listen(Listener& listener, int domain) {
   if (listener.tried) return static_cast<bool>(listener.fd);
-  listener.tried = true;
   const Endpoint loopback{domain == AF_INET ? IpAddress::v4(INADDR_LOOPBACK) : IpAddress::parse("::1"), 0};
   sockaddr_storage address;
   socklen_t size = loopback.to(address, domain);
   UniqueFd fd(socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  // Descriptors come back; a family that is not there does not.
+  listener.tried = fd || (errno != EMFILE && errno != ENFILE);
   if (!fd || bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(fd.get(), SOMAXCONN) != 0)
     return false;
   size = sizeof address;
   if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return false;
   listener.address = Endpoint::from(reinterpret_cast<sockaddr*>(&address), size);
-  if (!listener.poll.open(this, [&](uv_poll_t* handle) { return uv_poll_init(loop_, handle, fd.get()); })) return false;
+  if (!listener.acceptor.open(loop_, fd.get(), [this, &listener] { accept(listener); })) return false;
   listener.fd = std::move(fd);
-  uv_poll_start(listener.poll.get(), UV_READABLE, [](uv_poll_t* handle, int, int) {
-    auto& self = *static_cast<RelayDoor*>(handle->data);
-    self.accept(handle == self.v4_.poll.get() ? self.v4_ : self.v6_);
-  });
   return true;
 }
 
@@ -61,12 +60,11 @@ void RelayDoor::forget(Ticket ticket) {
 
 void RelayDoor::accept(Listener& listener) {
   for (int i = 0; i < 64; ++i) {
-    sockaddr_storage address;
-    socklen_t size = sizeof address;
-    UniqueFd fd(accept4(listener.fd.get(), reinterpret_cast<sockaddr*>(&address), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    Endpoint peer;
+    UniqueFd fd = listener.acceptor.next(&peer);
     if (!fd) break;
     if (early_.size() >= most_early) early_.pop_front();
-    early_.push_back({Endpoint::from(reinterpret_cast<sockaddr*>(&address), size), std::move(fd), uv_now(loop_)});
+    early_.push_back({peer, std::move(fd), uv_now(loop_)});
   }
   match();
 }

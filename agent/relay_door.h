@@ -12,6 +12,7 @@
 
 #include <uv.h>
 
+#include "agent/acceptor.h"
 #include "agent/uv.h"
 #include "base/endpoint.h"
 #include "base/unique_fd.h"
@@ -34,7 +35,7 @@ class RelayDoor {
  private:
   struct Listener {
     UniqueFd fd;
-    UvPoll poll;
+    Acceptor acceptor;
     Endpoint address;
     bool tried = false;
   };

@@ -40,8 +40,8 @@ struct TlsSettings {
   std::string ca_file, cert_file, key_file, server_name;  // empty: the usual places; no client certificate; the host
   bool insecure_skip_verify = false;
   std::vector<std::string> ca_dirs;
-  // What the files held when they were read, "" where that failed: a policy outlives them, in what began under it and in
-  // an agent that replaces one.
+  // What the files held when they were read, "" where that failed: a policy outlives them, in what began under it and
+  // in an agent that replaces one.
   std::string ca_text, cert_text, key_text;
   std::uint64_t content = 0;  // a hash of that: two policies differ by it, too
 };

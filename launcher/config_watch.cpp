@@ -65,11 +65,6 @@ std::vector<WatchedPlace> way_to(const std::string& path) {
   return out;
 }
 
-bool ConfigWatch::watch(std::vector<std::string> files, std::string& why) {
-  files_ = std::move(files);
-  return arm(why);
-}
-
 bool ConfigWatch::add(const std::string& path, std::uint32_t mask, const std::string& name, std::string& why) {
   const int watch = inotify_add_watch(inotify_.get(), path.c_str(), mask);
   if (watch < 0) {
@@ -84,15 +79,26 @@ bool ConfigWatch::add(const std::string& path, std::uint32_t mask, const std::st
   return true;
 }
 
-// Anew each time: watches of directories that are none of the way any more would stay for ever.
+bool ConfigWatch::watch(std::vector<std::string> files, std::string& why) {
+  files_ = std::move(files);
+  // Anew each time: watches of directories that are none of the way any more would stay for ever. What cannot be made
+  // anew leaves the old one as it is.
+  UniqueFd inotify = std::move(inotify_);
+  std::map<int, std::vector<std::string>> names = std::exchange(names_, {});
+  UvPoll poll = std::move(poll_);
+  if (arm(why)) return true;
+  poll_ = std::move(poll);
+  names_ = std::move(names);
+  inotify_ = std::move(inotify);
+  return false;
+}
+
 bool ConfigWatch::arm(std::string& why) {
-  poll_.reset();
-  names_.clear();
-  inotify_.reset();
   if (files_.empty()) return true;
   inotify_.reset(inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   if (!inotify_) {
-    why = std::string(std::strerror(errno)) + (errno == EMFILE ? " (fs.inotify.max_user_instances)" : "");
+    why = std::string(std::strerror(errno)) +
+          (errno == EMFILE ? " (fs.inotify.max_user_instances, or the limit of open files)" : "");
     return false;
   }
   std::map<std::string, std::uint32_t> masks;  // an inode has one mask

@@ -80,7 +80,8 @@ void Reloader::look() {
 
 void Reloader::take(Reconsidered fresh) {
   std::string why = fresh.refused;
-  if (why.empty() && !fresh.policy) {
+  const bool news = !fresh.changes.empty() || fresh.at_next_start != waiting_;
+  if (why.empty() && (!fresh.policy || !news)) {
     good_ = watched_;
     LogLine(log_, Level::debug, "reload_unchanged").shown_to(agent_.any_asker());
     return;
@@ -93,6 +94,7 @@ void Reloader::take(Reconsidered fresh) {
     return agent_.note_reload(false, std::move(why));
   }
   good_ = watched_;
+  waiting_ = fresh.at_next_start;
   // A warning, since that is what is shown unless somebody asks for more or less.
   LogLine line(log_, Level::warning, "reloaded");
   line.shown_to(agent_.any_asker()).add("source", fresh.policy->source).add("changed", in_one_line(fresh.changes));
@@ -122,7 +124,8 @@ Reloader::Stamps Reloader::stamps() const {
 
 void Reloader::watch() {
   std::string why;
-  if (watch_.watch(files(), why) || std::exchange(complained_, true)) return;
+  const bool watched = watch_.watch(files(), why);
+  if (std::exchange(complained_, !watched) || watched) return;
   LogLine(log_, Level::warning, "config_not_watched")
       .shown_to(agent_.any_asker())
       .add("reason", why)

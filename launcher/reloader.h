@@ -44,10 +44,11 @@ class Reloader {
   ConfigWatch watch_;
   UvSignal hangup_;
   UvTimer quiet_;
-  Stamps stamps_;               // when the current quiet began
-  std::uint64_t asked_ms_ = 0;  // uv_now; 0: nobody waits
-  int rounds_ = 0;              // of other files to be read
+  Stamps stamps_;                            // when the current quiet began
+  std::uint64_t asked_ms_ = 0;               // uv_now; 0: nobody waits
+  int rounds_ = 0;                           // of other files to be read
   std::vector<std::string> watched_, good_;  // the files of the last configuration read, and of the last one in force
+  std::vector<std::string> waiting_;         // what was said to change at the next start
   bool complained_ = false;                  // that files cannot be watched
 };
 

@@ -140,8 +140,8 @@ class Supervisor {
     go_.reset();
   }
 
-  // For an agent that may have to be started when the files are broken: what A accepted, and nothing else. The files may
-  // have changed since, and only A judges whether that is whole and can be used: it will, and say so.
+  // For an agent that may have to be started when the files are broken: what A accepted, and nothing else. The files
+  // may have changed since, and only A judges whether that is whole and can be used: it will, and say so.
   void follow_agent(std::uint64_t accepted) {
     const Reconsidered fresh = reconsider(*policy_, static_cast<bool>(kept_->clients), sources_);
     if (fresh.policy && fingerprint(*fresh.policy) == accepted) policy_ = fresh.policy;

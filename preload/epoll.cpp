@@ -33,7 +33,14 @@ bool deferred(int epoll, int operation, int fd, const epoll_event* event, int& r
   wire::Reply reply;
   const int descriptors[] = {epoll};
   if (!talk.say(ask, descriptors)) return false;  // also a bad epoll descriptor: the kernel says it best
-  if (talk.hear(reply, false) != Conversation::Heard::reply || reply.kind != wire::Answer::done) return false;
+  if (talk.hear(reply, false) != Conversation::Heard::reply) return false;
+  if (reply.kind == wire::Answer::refuse) {
+    // The agent has no descriptor for it. Registered by itself the socket would be ready before the tunnel stands.
+    errno = ENOMEM;
+    result = -1;
+    return true;
+  }
+  if (reply.kind != wire::Answer::done) return false;
   // Not deferred, but perhaps in the set since before connect without our knowledge.
   if (reply.number == ENOENT) return false;
   if (reply.number != 0) errno = reply.number;

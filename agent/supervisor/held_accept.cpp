@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 
 #include "agent/supervisor/tasks.h"
+#include "agent/supervisor/patience.h"
 
 namespace towpath {
 
@@ -26,17 +27,11 @@ HeldAccept::~HeldAccept() {
 bool HeldAccept::start(uv_loop_t* loop, const timeval& patience) {
   watched_ = sockets_.watch(listener_.get(), EPOLLIN, this);
   if (!watched_) return false;
-  if (patience.tv_sec == 0 && patience.tv_usec == 0) return true;
-  const std::uint64_t ms = static_cast<std::uint64_t>(patience.tv_sec) * 1000 + (patience.tv_usec + 999) / 1000;
-  patience_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(loop, handle); });
-  uv_timer_start(
-      patience_.get(),
-      [](uv_timer_t* handle) {
-        auto& self = *static_cast<HeldAccept*>(handle->data);
-        self.call_.notice.fail(EAGAIN);
-        self.host_.on_released(self);
-      },
-      ms, 0);
+  start_patience(patience_, loop, patience, this, [](uv_timer_t* handle) {
+    auto& self = *static_cast<HeldAccept*>(handle->data);
+    self.call_.notice.fail(EAGAIN);
+    self.host_.on_released(self);
+  });
   return true;
 }
 

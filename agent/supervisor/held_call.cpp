@@ -5,6 +5,7 @@
 
 #include "agent/attempt.h"
 #include "agent/supervisor/tasks.h"
+#include "agent/supervisor/patience.h"
 
 namespace towpath {
 
@@ -16,11 +17,8 @@ constexpr int restart_after_signal = 512;  // ERESTARTSYS: the kernel's own, whi
 
 void HeldCall::add(const Notice& notice, uv_loop_t* loop, const timeval& patience) {
   waiting_.push_back(notice);
-  if (patience.tv_sec == 0 && patience.tv_usec == 0) return;
-  const std::uint64_t ms = static_cast<std::uint64_t>(patience.tv_sec) * 1000 + (patience.tv_usec + 999) / 1000;
-  if (!patience_) patience_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(loop, handle); });
-  uv_timer_start(
-      patience_.get(), [](uv_timer_t* handle) { static_cast<HeldCall*>(handle->data)->time_out(); }, ms, 0);
+  start_patience(patience_, loop, patience, this,
+                 [](uv_timer_t* handle) { static_cast<HeldCall*>(handle->data)->time_out(); });
 }
 
 // As in the kernel: the call ends, the attempt goes on.

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "agent/supervisor/tasks.h"
+#include "agent/supervisor/patience.h"
 
 namespace towpath {
 
@@ -92,17 +93,11 @@ bool HeldReceive::try_now(bool wait) {
 bool HeldReceive::start(uv_loop_t* loop, const timeval& patience) {
   watched_ = sockets_.watch(socket_.get(), EPOLLIN, this);
   if (!watched_) return false;
-  if (patience.tv_sec == 0 && patience.tv_usec == 0) return true;
-  const std::uint64_t ms = static_cast<std::uint64_t>(patience.tv_sec) * 1000 + (patience.tv_usec + 999) / 1000;
-  patience_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(loop, handle); });
-  uv_timer_start(
-      patience_.get(),
-      [](uv_timer_t* handle) {
-        auto& self = *static_cast<HeldReceive*>(handle->data);
-        self.notice_.fail(EAGAIN);
-        self.host_.on_released(self);
-      },
-      ms, 0);
+  start_patience(patience_, loop, patience, this, [](uv_timer_t* handle) {
+    auto& self = *static_cast<HeldReceive*>(handle->data);
+    self.notice_.fail(EAGAIN);
+    self.host_.on_released(self);
+  });
   return true;
 }
 

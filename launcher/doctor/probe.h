@@ -45,7 +45,7 @@ class Probe final : public AttemptHost {
   ProxyPool& proxies() override { return pool_; }
   PlainRelays& plain() override { return *plain_; }
   void on_relay(UniqueFd, UniqueFd, std::unique_ptr<TlsChannel>, Relay::First) override {}  // a tunnel to be closed
-  void on_proxy_found(const std::vector<Endpoint>&) override {}
+  void on_proxy_found(const Policy&, const std::vector<Endpoint>&) override {}
   void on_verdict(Attempt& attempt, SocketState state, const Error& error) override;
   void on_let_go(const Attempt&) override {}
   Endpoint closed_port(int, bool) override { return {}; }

@@ -54,8 +54,7 @@ class Doctor(LabCase):
             self.assertTrue(seen[2], f"{name}: no advice")
 
     def squid(self, **options):
-        if not Squid.PROGRAM:
-            self.skipTest("squid is not installed")
+        self.need("squid")
         return self.use(Squid(self.directory, {NAME: "127.0.0.1"}, **options))
 
 
@@ -134,8 +133,7 @@ class Proxies(ProxyCase):
         self.expect(found, "proxy.http CONNECT 443", "warn", "accepts us, but not the destination", "--target HOST")
 
     def dante(self, **options):
-        if not Dante.PROGRAM:
-            self.skipTest("danted is not installed")
+        self.need("danted")
         return self.use(Dante(self.directory, {NAME: "127.0.0.1"}, **options))
 
     def test_socks5(self):
@@ -211,8 +209,7 @@ class Tls(ProxyCase):
         cls.authority = Authority(cls.class_directory)
 
     def front(self, *certificate, **options):
-        if not Stunnel.PROGRAM:
-            self.skipTest("stunnel is not installed")
+        self.need("stunnel")
         squid = self.squid(users={"me": PASSWORD})
         return self.use(Stunnel(self.directory, squid, self.authority.certificate(*certificate, **options)))
 

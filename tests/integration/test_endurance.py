@@ -47,6 +47,38 @@ for line in sys.stdin:
     print("answered", answered, flush=True)
 """
 
+# As many connects at once as it was told, without waiting for one of them; how many of them ended, and how.
+_AT_ONCE = """
+import errno, select, socket, sys
+host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+seen = {}
+def end(error):
+    seen[error] = seen.get(error, 0) + 1
+poll = select.epoll()
+sockets = {}
+address = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0][4]
+for _ in range(count):
+    one = socket.socket()
+    one.setblocking(False)
+    sockets[one.fileno()] = one
+    error = one.connect_ex(address)
+    if error == errno.EINPROGRESS:
+        try:
+            poll.register(one, select.EPOLLOUT)
+            continue
+        except OSError as refused:
+            error = refused.errno
+    end(error)
+while sum(seen.values()) < count:
+    for fd, _ in poll.poll():
+        poll.unregister(fd)
+        end(sockets[fd].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+for error, number in seen.items():
+    print(f"{errno.errorcode.get(error, 'ok')}={number}")
+sys.exit(set(seen) != {0})
+"""
+
+
 def holds(pid):
     """Descriptors and kilobytes of a process."""
     with open(f"/proc/{pid}/status") as file:
@@ -139,6 +171,7 @@ class Limits(EnduranceCase):
         """A connect that the agent has no room for fails with a reason; room that comes back is used."""
         # The agent holds at least one descriptor of a connect that waits.
         kinds = {
+            "preload": lambda count: (PYTHON, "-c", _AT_ONCE, NAME, "7", count),
             "seccomp": lambda count: (program("go-static/goclient"), "dials", count, f"{NAME}:7"),
         }
         for mode, command in kinds.items():

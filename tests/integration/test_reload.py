@@ -228,6 +228,10 @@ class Refused(ReloadCase):
         line, = self.wait_event("reloaded")
         self.assertIn('at_the_next_start="proxy.syntheticRange; reverseProxy"', line)
         self.assertEqual([self.reach(), self.reach(NEAR)], ["direct", "proxy"])
+        before = len(self.lines("reload_unchanged"))
+        self.hang_up()
+        self.wait_event("reload_unchanged", before + 1)  # told once
+        self.assertEqual(len(self.lines("reloaded")), 1)
 
 
 class Trees(ReloadCase):

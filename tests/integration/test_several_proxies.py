@@ -116,8 +116,6 @@ class Unreachable(SeveralCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        if not Squid.PROGRAM:
-            raise cls.skipTest("squid is not installed")
         cls.squid = cls.start(Squid(cls.class_directory, {NAME: PLACE}, users={"captain": "secret"}))
 
     def everybody(self, first, cause, more=""):
@@ -195,8 +193,7 @@ class Kinds(SeveralCase):
                     self.assertEqual(len(self.lines(result, "proxy_unreachable")), 1)
 
     def test_dante(self):
-        if not Dante.PROGRAM:
-            self.skipTest("danted is not installed")
+        self.need("danted")
         self.all_ways(self.use(Dante(self.directory, {NAME: PLACE})).url)
 
     def test_tls(self):
@@ -244,8 +241,7 @@ class Final(SeveralCase):
         self.assertEqual(second.connections, [])
 
     def test_the_real_one(self):
-        if not Squid.PROGRAM:
-            self.skipTest("squid is not installed")
+        self.need("squid")
         second = self.scripted()
         self.several(self.use(Squid(self.directory, {NAME: PLACE}, shipped_rules=True)).url, second.url)
         for mode in MODES:
@@ -398,8 +394,8 @@ class HiddenMusl(Hidden):
 
 class Restart(SeveralCase):
     def test_killed_and_started_again_under_load(self):
-        if not (Squid.PROGRAM and Dante.PROGRAM):
-            self.skipTest("squid or danted is not installed")
+        self.need("squid")
+        self.need("danted")
         first = self.use(Squid(self.directory, {NAME: PLACE}))
         second = self.use(Dante(self.directory, {NAME: PLACE}))
         self.several(first.url, second.url)
@@ -436,6 +432,18 @@ class Restart(SeveralCase):
 
 
 class PlainHttp(SeveralCase):
+    def test_one_that_takes_connections_and_says_nothing_in_absolute_form(self):
+        """No tunnel shows that it is gone: the first request meets it, the next connect does not."""
+        first, second = self.scripted(proxy.close()), self.use(AbsoluteProxy())
+        self.several(first.url, second.url, more="plainHttp: absolute")
+        result = self.towpath("sh", "-c", f"curl -s http://{NAME}/a; echo first=$?; for i in b c d; do "
+                                          f"curl -s http://{NAME}/$i; done; true")
+        self.assertRegex(result.out, "first=(52|56)")
+        self.assertIn("closes without an answer", self.lines(result, "proxy_unreachable")[0])
+        self.assertEqual(self.lines(result, "proxy_back"), [])
+        # Not three: on a slow machine its back-off may be over before the last.
+        self.assertGreaterEqual(len(second.heads()), 1)
+
     def test_in_absolute_form(self):
         first, second = self.use(AbsoluteProxy()), self.use(AbsoluteProxy())
         self.several(first.url, second.url, more="plainHttp: absolute")

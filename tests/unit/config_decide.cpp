@@ -7,6 +7,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include "config/load.h"
+#include "tests/unit/scratch.h"
 
 #include <unistd.h>
 
@@ -35,10 +36,8 @@ std::string route(const Policy& policy, std::string_view name, std::uint16_t por
 
 TEST_CASE("decide: every proxy choice vector leads to the expected proxy") {
   const YAML::Node file = YAML::LoadFile(TOWPATH_VECTORS "/proxyurl-vectors.json");
-  char path[] = "/tmp/towpath-unit-XXXXXX";
-  const int fd = ::mkstemp(path);
-  REQUIRE(fd >= 0);
-  ::close(fd);
+  const TempFile file_of_values;
+  const std::string path = file_of_values.path();
   std::size_t read = 0;
   for (const auto& vector : file["choice"]) {
     const auto id = vector["id"].as<std::string>();
@@ -57,7 +56,6 @@ TEST_CASE("decide: every proxy choice vector leads to the expected proxy") {
     CHECK_MESSAGE(got.substr(0, got.starts_with("direct") ? 6 : got.npos) == vector["expect"].as<std::string>(), id);
     ++read;
   }
-  ::unlink(path);
   CHECK(read == 10);
 }
 

@@ -8,6 +8,7 @@
 
 #include "config/decide.h"
 #include "config/explain.h"
+#include "tests/unit/scratch.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,22 +16,6 @@
 using namespace towpath;
 
 namespace {
-
-// A file of its own per object, gone with it.
-class TempFile {
- public:
-  explicit TempFile(std::string_view content) {
-    ::close(::mkstemp(path_));
-    std::ofstream(path_, std::ios::binary) << content;
-  }
-  ~TempFile() { ::unlink(path_); }
-  TempFile(const TempFile&) = delete;
-  TempFile& operator=(const TempFile&) = delete;
-  [[nodiscard]] std::string path() const { return path_; }
-
- private:
-  char path_[32] = "/tmp/towpath-unit-XXXXXX";
-};
 
 // The problems' texts with the file's name as "F".
 struct Outcome {

@@ -6,28 +6,13 @@
 
 #include "config/explain.h"
 #include "config/load.h"
+#include "tests/unit/scratch.h"
 
 #include <unistd.h>
 
 using namespace towpath;
 
 namespace {
-
-// A file of its own per object, gone with it.
-class TempFile {
- public:
-  explicit TempFile(std::string_view content) {
-    ::close(::mkstemp(path_));
-    std::ofstream(path_, std::ios::binary) << content;
-  }
-  ~TempFile() { ::unlink(path_); }
-  TempFile(const TempFile&) = delete;
-  TempFile& operator=(const TempFile&) = delete;
-  [[nodiscard]] std::string path() const { return path_; }
-
- private:
-  char path_[32] = "/tmp/towpath-unit-XXXXXX";
-};
 
 Loaded load_yaml(std::string_view yaml, Overrides overrides = {}) {
   const TempFile file(yaml);
@@ -45,7 +30,7 @@ std::string problems_of(std::string_view yaml, Overrides overrides = {}) {
   std::string out;
   for (const Problem& problem : load_yaml(yaml, std::move(overrides)).problems) {
     const std::string text = problem.text();
-    out += text.substr(text.starts_with("/tmp/") ? text.find(':') + 1 : 0) + "\n";
+    out += text.substr(text.starts_with('/') ? text.find(':') + 1 : 0) + "\n";
   }
   return out;
 }

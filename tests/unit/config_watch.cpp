@@ -1,4 +1,5 @@
 #include "launcher/config_watch.h"
+#include "tests/unit/scratch.h"
 
 #include <filesystem>
 #include <fstream>
@@ -13,20 +14,6 @@ using namespace towpath;
 namespace fs = std::filesystem;
 
 namespace {
-
-class TempDirectory {
- public:
-  TempDirectory() : path_(fs::canonical(::mkdtemp(name_)).string()) {}
-  ~TempDirectory() { fs::remove_all(path_); }
-  TempDirectory(const TempDirectory&) = delete;
-  TempDirectory& operator=(const TempDirectory&) = delete;
-  [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  char name_[32] = "/tmp/towpath-watch-XXXXXX";
-  std::string path_;
-};
 
 void write(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
 

@@ -1,0 +1,37 @@
+// Files and directories of a test, gone with the object.
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <string_view>
+
+#include <doctest/doctest.h>
+
+class TempDirectory {
+ public:
+  TempDirectory() {
+    std::string name = std::filesystem::temp_directory_path() / "towpath-unit-XXXXXX";
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path_ = std::filesystem::canonical(name).string();
+  }
+  ~TempDirectory() { std::filesystem::remove_all(path_); }
+  TempDirectory(const TempDirectory&) = delete;
+  TempDirectory& operator=(const TempDirectory&) = delete;
+  [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+class TempFile {
+ public:
+  explicit TempFile(std::string_view content = {}) { write(content); }
+  void write(std::string_view content) const { std::ofstream(path(), std::ios::binary) << content; }
+  [[nodiscard]] std::string path() const { return directory_ / "file"; }
+
+ private:
+  TempDirectory directory_;
+};
