@@ -145,8 +145,11 @@ class Shell(RunCase):
         running("cat")
         self.terminal.key("C-z")
         self.terminal.wait("Stopped")
+        agent, = tree.agents()
+        supervisor = tree.stat(agent)[1]
         self.terminal.type("kill %1")
-        proc.wait_until(lambda: not tree.agents(), "end of the job")
+        # The shell tells of it at its next prompt, of what it has reaped by then.
+        proc.wait_until(lambda: tree.stat(supervisor) is None, "the shell to reap the job")
         self.terminal.type("true")
         self.terminal.wait(r"\[1\]\+ +Terminated")
 
