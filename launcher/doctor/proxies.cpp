@@ -22,19 +22,16 @@ using std::chrono::steady_clock;
 constexpr int soon_days = 14;
 
 struct Configured {
-  const ProxyUrl* url;
+  const ProxyList* list;
   std::string key;
   bool for_80, for_others;  // which ports it serves (config/decide)
 };
 
-// The one place that knows how a policy holds its proxies. Every one of a list is tried: each may be the next.
+// The one place that knows how a policy holds its proxies.
 std::vector<Configured> configured(const Policy& policy) {
   std::vector<Configured> out;
-  const auto add = [&](const ProxyList& list, const std::string& key, bool for_80, bool for_others) {
-    for (const ProxyUrl& each : list) {
-      const std::string place = list.size() == 1 ? "" : "[" + std::to_string(&each - list.data()) + "]";
-      out.push_back({&each, key + place, for_80, for_others});
-    }
+  const auto add = [&](const ProxyList& list, std::string key, bool for_80, bool for_others) {
+    if (!list.empty()) out.push_back({&list, std::move(key), for_80, for_others});
   };
   add(policy.http, "proxy.http", true, policy.https.empty() && policy.all.empty());
   add(policy.https, "proxy.https", false, true);
@@ -81,10 +78,14 @@ bool secure(TlsChannel& channel, int fd, steady_clock::time_point until) {
   }
 }
 
+// A name that exists nowhere (RFC 6761 section 6.4): whoever is asked for it knows so soon.
+constexpr std::string_view nowhere = "towpath-doctor.invalid";
+
 class ProxyCheck {
  public:
-  ProxyCheck(const Policy& policy, const Configured& which, Probe& probe, const std::string& target, Report& report)
-      : policy_(policy), which_(which), proxy_(*which.url), probe_(probe), target_(target), report_(report) {}
+  ProxyCheck(const Policy& policy, const Configured& which, const ProxyUrl& proxy, Probe& probe,
+             const std::string& target, Report& report)
+      : policy_(policy), which_(which), proxy_(proxy), probe_(probe), target_(target), report_(report) {}
 
   void run() {
     if (!check_reach()) return;
@@ -95,13 +96,20 @@ class ProxyCheck {
     if (proxy_.credentials && tunnelled) check_without_credentials();
     if (!which_.for_others && !which_.for_80) add("CONNECT", Result::skip, "other proxies serve every port");
   }
+  // Would a connect go on to the next one of the list?
+  [[nodiscard]] bool passed_over() const noexcept { return passed_over_; }
 
  private:
   void add(std::string_view what, Result result, std::string detail, std::string advice = {}) {
-    report_.add(which_.key + " " + std::string(what), result, std::move(detail), std::move(advice));
+    const std::string place = which_.list->size() == 1 ? "" : "[" + std::to_string(&proxy_ - which_.list->data()) + "]";
+    report_.add(which_.key + place + " " + std::string(what), result, std::move(detail), std::move(advice));
   }
-  void add_failure(std::string_view what, const FailureText& words) {
-    add(what, Result::fail, words.reason, words.hint);
+  // It counts as one that cannot be reached. Alone that is the end; of a list the others serve.
+  void pass_over(std::string_view what, std::string detail, std::string advice) {
+    passed_over_ = true;
+    if (which_.list->size() == 1) return add(what, Result::fail, std::move(detail), std::move(advice));
+    advice += std::string(advice.empty() ? "" : "; ") + "connects pass it over and use the others of " + which_.key;
+    add(what, Result::warn, std::move(detail), std::move(advice));
   }
   [[nodiscard]] steady_clock::time_point deadline() const { return steady_clock::now() + policy_.connect_timeout; }
 
@@ -110,7 +118,7 @@ class ProxyCheck {
     std::vector<IpAddress> addresses = probe_.find(proxy_.host, why);
     if (why != LookupError::none) {
       FailureText words = explain_failure(failure_of({Err::proxy_unknown, Stage::lookup}, proxy_));
-      add("reach", Result::fail, proxy_.display() + ": " + words.reason + ": " + std::string(text_of(why)), words.hint);
+      pass_over("reach", proxy_.display() + ": " + words.reason + ": " + std::string(text_of(why)), words.hint);
       return false;
     }
     std::string failures;
@@ -131,7 +139,7 @@ class ProxyCheck {
       failures += "; not at " + std::string(to.format(text)) + ": " + std::strerror(error);
     }
     const FailureText words = explain_failure(failure_of(last, proxy_));
-    add("reach", Result::fail, proxy_.display() + ": " + words.reason + failures, words.hint);
+    pass_over("reach", proxy_.display() + ": " + words.reason + failures, words.hint);
     return false;
   }
 
@@ -139,13 +147,14 @@ class ProxyCheck {
     std::string why;
     const std::shared_ptr<TlsClient> client = probe_.tls(why);
     if (!client) {
-      add("TLS", Result::fail, why, "correct proxy.tls");
+      pass_over("TLS", why, "correct proxy.tls");
       return false;
     }
     const auto channel = client->open(proxy_, connection_.get());
     if (!channel || !secure(*channel, connection_.get(), deadline())) {
       const Error error = channel && channel->error() ? channel->error() : Error{Err::deadline, Stage::tls};
-      add_failure("TLS", explain_failure(failure_of(error, proxy_, channel ? channel->why() : std::string())));
+      const FailureText words = explain_failure(failure_of(error, proxy_, channel ? channel->why() : std::string()));
+      pass_over("TLS", words.reason, words.hint);
       return false;
     }
     const std::int64_t days = channel->certificate_seconds() / 86400;
@@ -195,9 +204,26 @@ class ProxyCheck {
                 "a proxy that allows certain hosts only is asked with --target HOST");
         return true;
       case Err::wants_credentials:
-      case Err::bad_credentials: add_failure("credentials", seen.words); return false;
+      case Err::bad_credentials: add("credentials", Result::fail, seen.words.reason, seen.words.hint); return false;
+      case Err::deadline: return check_silence(name, to, seen.words);
+      case Err::proxy_unreachable:
+      case Err::closed_early:
+      case Err::tls_failed:
+      case Err::tls_verification: pass_over(name, to + ": " + seen.words.reason, seen.words.hint); return false;
       default: add(name, Result::fail, to + ": " + seen.words.reason, seen.words.hint); return false;
     }
+  }
+
+  // Does it wait for the destination, or does it never say a word? True: it is a proxy.
+  bool check_silence(const std::string& name, const std::string& to, const FailureText& words) {
+    const Probe::Outcome seen = probe_.connect(proxy_, std::string(nowhere), 443);
+    if (seen.error.code == Err::deadline || seen.error.code == Err::closed_early) {
+      pass_over(name, to + ": " + words.reason, words.hint);
+      return false;
+    }
+    add(name, Result::warn, to + ": no answer in time, but the proxy does answer: it waits for the destination",
+        "name a host that this proxy can reach: --target HOST");
+    return true;
   }
 
   void check_absolute(const std::string& name, const std::string& to, const Probe::Outcome& seen) {
@@ -237,8 +263,23 @@ class ProxyCheck {
   Probe& probe_;
   const std::string& target_;
   Report& report_;
+  bool passed_over_ = false;
   UniqueFd connection_;
 };
+
+// Every one of a list: each may be the next.
+void report_list(const Policy& policy, const Configured& which, Probe& probe, const std::string& target,
+                 Report& report) {
+  bool any = false;
+  for (const ProxyUrl& proxy : *which.list) {
+    ProxyCheck check(policy, which, proxy, probe, target, report);
+    check.run();
+    any = any || !check.passed_over();
+  }
+  if (!any && which.list->size() > 1)
+    report.add(which.key, Result::fail, "none of its " + std::to_string(which.list->size()) + " proxies can be used",
+               "each has its line above; nothing is connected directly instead");
+}
 
 }  // namespace
 
@@ -247,7 +288,7 @@ void report_proxies(const Policy& policy, Probe& probe, const std::string& targe
   if (all.empty())
     report.add("proxies", Result::warn, "none is configured: `towpath run` starts programs as they are",
                "give -c FILE, --http URL or http_proxy; `towpath check` says what is in effect");
-  for (const Configured& each : all) ProxyCheck(policy, each, probe, target, report).run();
+  for (const Configured& each : all) report_list(policy, each, probe, target, report);
 }
 
 }  // namespace towpath::doctor

@@ -156,9 +156,43 @@ class Proxies(ProxyCase):
     def test_every_proxy_of_a_list_is_tried(self):
         squid, port = self.squid(), proc.free_port()
         self.values(f"proxy: {{http: ['{squid.url}', 'http://127.0.0.1:{port}']}}\n")
-        found = self.doctor("--target", NAME, code=1)
+        found = self.doctor("--target", NAME)
         self.expect(found, "proxy.http[0] CONNECT 443", "ok", "the tunnel stood")
-        self.expect(found, "proxy.http[1] reach", "FAIL", "Connection refused", "is the proxy running")
+        self.expect(found, "proxy.http[1] reach", "warn", "Connection refused", "is the proxy running")
+        self.expect(found, "proxy.http[1] reach", "warn", "", "use the others of proxy.http")
+        self.assertNotIn("proxy.http", found)
+
+    def test_a_list_of_which_none_works(self):
+        dead = proc.free_port()
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            self.values(f"proxy: {{http: ['127.0.0.1:{dead}', '127.0.0.1:{silent.getsockname()[1]}'], connectTimeout: 1s}}\n")
+            found = self.doctor(code=1)
+        self.expect(found, "proxy.http[0] reach", "warn", "Connection refused")
+        self.expect(found, "proxy.http[1] CONNECT 443", "warn", "no answer in time")
+        self.expect(found, "proxy.http", "FAIL", "none of its 2 proxies can be used")
+
+    def test_a_list_with_a_wrong_password(self):
+        """A proxy that takes us and then refuses is not passed over: connects would fail."""
+        dante, squid = self.dante(users={"towpath-lab": PASSWORD}), self.squid()
+        self.values(f"proxy: {{http: ['{dante.url.replace(PASSWORD, PASSWORD + 'x')}', '{squid.url}']}}\n")
+        found = self.doctor("--target", NAME, code=1)
+        self.expect(found, "proxy.http[0] credentials", "FAIL", "rejected the credentials")
+        self.expect(found, "proxy.http[1] CONNECT 443", "ok")
+
+    def test_a_destination_that_says_nothing(self):
+        """A proxy that waits for the destination is no dead one."""
+        silent = socket.create_server(("127.0.0.2", 443), backlog=0)
+        self.addCleanup(silent.close)
+        full = [socket.socket() for _ in range(2)]  # one more than it takes: the kernel drops the next SYN
+        for each in full:
+            self.addCleanup(each.close)
+            each.setblocking(False)
+            each.connect_ex(silent.getsockname())
+        self.need("squid")
+        squid = self.use(Squid(self.directory, {NAME: "127.0.0.2"}))
+        self.values(f"proxy: {{https: '{squid.url}', connectTimeout: 2s}}\n")
+        found = self.doctor("--target", NAME)
+        self.expect(found, "proxy.https CONNECT 443", "warn", "it waits for the destination", "--target HOST")
 
     def test_a_port_that_is_not_tunnelled(self):
         squid = self.squid(shipped_rules=True)
