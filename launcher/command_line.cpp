@@ -252,7 +252,7 @@ void CommandLine::add_status() {
   CLI::App* status = add("status", "what the agents of this machine are doing", "[OPTIONS]", status_about);
   status->add_flag("--json", options->json, "one JSON object");
   status->add_option("--pid", options->pid, "only the agent with this process, or that serves it")
-      ->check(CLI::PositiveNumber.description(""))
+      ->check(CLI::Range(1, 1 << 22).description(""))  // PID_MAX_LIMIT
       ->type_name("PID");
   commands_.push_back({status, [options] { return status_command(*options); }});
 }
