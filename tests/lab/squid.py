@@ -73,6 +73,8 @@ class Squid:
             "cache deny all", "cache_mem 1 MB", "memory_cache_shared off", "pinger_enable off", "shutdown_lifetime 0",
             "logfile_rotate 0", "max_filedescriptors 1024", "dns_timeout 2 seconds", "negative_dns_ttl 1 second",
             "forward_timeout 5 seconds", "connect_timeout 5 seconds", "connect_retries 0",
+            # Squid 5.7 takes a full buffer for the client's end: an upload that is faster than its server is reset.
+            "client_request_buffer_max_size 512 MB",
             f"pid_filename {place}/squid.pid", f"coredump_dir {place}", f"cache_log {place}/cache.log",
             "mime_table /usr/share/squid/mime.conf",
             "logformat lab %rm %ru %>Hs %un", f"access_log stdio:{self._access_log} logformat=lab", ""])
