@@ -181,13 +181,7 @@ class Proxies(ProxyCase):
 
     def test_a_destination_that_says_nothing(self):
         """A proxy that waits for the destination is no dead one."""
-        silent = socket.create_server(("127.0.0.2", 443), backlog=0)
-        self.addCleanup(silent.close)
-        full = [socket.socket() for _ in range(2)]  # one more than it takes: the kernel drops the next SYN
-        for each in full:
-            self.addCleanup(each.close)
-            each.setblocking(False)
-            each.connect_ex(silent.getsockname())
+        self.use(proxy.SynDrop("127.0.0.2", 443))
         self.need("squid")
         squid = self.use(Squid(self.directory, {NAME: "127.0.0.2"}))
         self.values(f"proxy: {{https: '{squid.url}', connectTimeout: 2s}}\n")

@@ -12,7 +12,6 @@ import unittest
 from lab import proc, squid, tinyproxy
 from lab.absolute import AbsoluteProxy, ok
 from lab.case import TOWPATH, LabCase, main
-from lab.client import client
 from lab.tls import Authority, Haproxy
 from lab.tree import agent_of
 

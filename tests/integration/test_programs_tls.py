@@ -4,15 +4,14 @@ through every kind of proxy."""
 
 import os
 import shutil
-import socket
 import struct
 import subprocess
-import threading
 import unittest
 
 import test_programs
 from lab import dante, netns, proc, squid
 from lab.case import LabCase, main
+from lab.listener import Listener
 from lab.origin import Origin
 from lab.programs import path_of
 from lab.ssh import sshd
@@ -223,35 +222,25 @@ class OverPreloadAloneAndSocks(OverPreloadAlone):
     server, users = dante.Dante, USERS
 
 
-class Postgres:
+class Postgres(Listener):
     """As much of a server as it takes to refuse politely: no encryption, then the user, then an error."""
 
     def __init__(self, address):
         self.users = []
-        self._listener = socket.create_server(address)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.listen(*address)
 
-    def stop(self):
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self):
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with connection, connection.makefile("rb") as stream:
-                while True:
-                    size, code = struct.unpack("!II", stream.read(8))
-                    rest = stream.read(size - 8)
-                    if code == 196608:
-                        break
-                    connection.sendall(b"N")  # neither TLS nor GSSAPI
-                words = rest.split(b"\0")
-                self.users.append(words[words.index(b"user") + 1].decode())
-                fields = b"SFATAL\0VFATAL\0C28000\0Mthe lock is closed\0\0"
-                connection.sendall(b"E" + struct.pack("!I", len(fields) + 4) + fields)
+    def serve(self, connection, peer):
+        with connection, connection.makefile("rb") as stream:
+            while True:
+                size, code = struct.unpack("!II", stream.read(8))
+                rest = stream.read(size - 8)
+                if code == 196608:
+                    break
+                connection.sendall(b"N")  # neither TLS nor GSSAPI
+            words = rest.split(b"\0")
+            self.users.append(words[words.index(b"user") + 1].decode())
+            fields = b"SFATAL\0VFATAL\0C28000\0Mthe lock is closed\0\0"
+            connection.sendall(b"E" + struct.pack("!I", len(fields) + 4) + fields)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import threading
 from lab import netns, proc, proxy
 from lab.case import TOWPATH, LabCase, main
 from lab.client import MODES, client
+from lab.listener import Listener
 from lab.origin import RawOrigin
 from lab.tls import Authority, Front, Haproxy, Stunnel
 
@@ -358,28 +359,16 @@ class BytesAndEnds(TlsCase):
         self.assertEqual(program.wait(), 0)
 
 
-class Ending:
+class Ending(Listener):
     """Sends its parts, each by itself, ends its side, and keeps what comes."""
 
     def __init__(self, *parts):
         self.received, self.ended = bytearray(), threading.Event()
         self._parts = parts
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = self._listener.getsockname()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.listen()
+        self.address = self.host, self.port
 
-    def stop(self):
-        self._listener.close()
-
-    def _accept(self):
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection):
+    def serve(self, connection, peer):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with connection:
             for part in self._parts:

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 
+from lab.listener import Listener, end
 from lab.proc import wait_until
 
 RESET = object()
@@ -67,14 +68,12 @@ class Connection:
         return line + b"\r\n"
 
 
-class AbsoluteProxy:
+class AbsoluteProxy(Listener):
     def __init__(self, answer=None, refusal=REFUSAL, tunnels=None, context=None):
         self.answer = answer or (lambda connection, head, body: ok())
         self.refusal, self.tunnels, self.context = refusal, tunnels, context
-        self.connections, self._sockets = [], []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.host, self.port = self._listener.getsockname()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.connections = []
+        self.listen()
 
     @property
     def url(self):
@@ -90,24 +89,7 @@ class AbsoluteProxy:
     def wait_heads(self, count):
         return wait_until(lambda: len(self.heads()) >= count and self.heads(), f"{count} requests at the proxy")
 
-    def stop(self):
-        for one in [self._listener, *self._sockets]:
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            one.close()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self._sockets.append(client)
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client):
+    def serve(self, client, peer):
         connection = Connection(client)
         self.connections.append(connection)
         try:
@@ -128,15 +110,11 @@ class AbsoluteProxy:
             pass
         finally:
             connection.ended.set()
-            try:
-                client.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            client.close()
+            end(client)
 
     def _tunnel(self, connection):
         upstream = socket.create_connection(self.tunnels)
-        self._sockets.append(upstream)
+        self.sockets.append(upstream)
         connection.socket.sendall(b"HTTP/1.1 200 ok\r\n\r\n")
 
         def back():

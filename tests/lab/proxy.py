@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 
+from lab.listener import Listener, end
 from lab.proc import scaled, wait_until
 
 Answer = collections.namedtuple("Answer", "kind delay split early status headers body data after",
@@ -63,19 +64,13 @@ class Connection:
         self.ended = threading.Event()  # the client closed its side
 
 
-class Proxy:
+class Proxy(Listener):
     def __init__(self, kind="http", names=None, credentials=None, answer=None, address="127.0.0.1", port=0):
         self.kind, self.credentials = kind, credentials
         self.names = dict(names or {})
         self.answer, self.answers = answer or grant(), {}
         self.connections = []
-        self._closing = threading.Event()
-        self._listener = socket.create_server((address, port), backlog=128,
-                                              family=socket.AF_INET6 if ":" in address else socket.AF_INET)
-        self.host, self.port = self._listener.getsockname()[:2]
-        self._sockets = []
-        self._thread = threading.Thread(target=self._accept, name="proxy", daemon=True)
-        self._thread.start()
+        self.listen(address, port)
 
     @property
     def url(self):
@@ -90,46 +85,24 @@ class Proxy:
         wait_until(lambda: len(self.connections) >= count, f"{count} connections at the proxy", timeout)
         return self.connections
 
-    def stop(self):
-        self._closing.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-        for one in self._sockets:
-            _end(one)
-
-    def end_connections(self):
-        """Those of now; new ones are served."""
-        for one in list(self._sockets):
-            _end(one)
-
-    def _accept(self):
-        while not self._closing.is_set():
-            try:
-                client, peer = self._listener.accept()
-            except OSError:
-                return
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._sockets.append(client)
-            connection = Connection(peer)
-            self.connections.append(connection)
-            threading.Thread(target=self._serve, args=(client, connection), daemon=True).start()
-
-    def _serve(self, client, connection):
+    def serve(self, client, peer):
+        connection = Connection(peer)
+        self.connections.append(connection)
         try:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             handshake = _socks5 if self.kind == "socks5" else _http
             handshake(self, client, connection)
         except (OSError, EOFError):
             pass
         finally:
             connection.ended.set()
-            _end(client)
+            end(client)
 
     def _reply(self, client, connection, answer, granted, refused):
         """Plays the answer; `granted` and `refused` are the bytes of the protocol for those two."""
         if answer.delay:
-            self._closing.wait(scaled(answer.delay))
-        while answer.after is not None and not answer.after.wait(0.05) and not self._closing.is_set():
+            self.closing.wait(scaled(answer.delay))
+        while answer.after is not None and not answer.after.wait(0.05) and not self.closing.is_set():
             pass
         if answer.kind == "grant":
             self._grant(client, connection, answer, granted, refused)
@@ -151,22 +124,22 @@ class Proxy:
             return _collect(client, connection.after_refusal)
         upstream = socket.create_connection((place[0], place[1] or int(port)))
         upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._sockets.append(upstream)
+        self.sockets.append(upstream)
         _send(client, granted + answer.early, answer.split)
         back = threading.Thread(target=_pump, args=(upstream, client, None), daemon=True)
         back.start()
         _pump(client, upstream, connection.received)
         connection.ended.set()
         back.join()
-        _end(upstream)
+        end(upstream)
 
 
 class SynDrop:
     """A listener whose queue is full: SYNs to it are dropped, so that a connect hangs until its own deadline."""
 
-    def __init__(self, address="127.0.0.1"):
+    def __init__(self, address="127.0.0.1", port=0):
         self._listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-        self._listener.bind((address, 0))
+        self._listener.bind((address, port))
         self._listener.listen(0)
         self.host, self.port = self._listener.getsockname()[:2]
         self._filler = socket.create_connection((self.host, self.port))
@@ -287,9 +260,3 @@ def _pump(source, sink, record):
         pass
 
 
-def _end(one):
-    try:
-        one.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
-    one.close()

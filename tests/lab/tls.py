@@ -13,6 +13,7 @@ import subprocess
 import threading
 
 from lab import proc
+from lab.listener import Listener
 
 _EXTENSIONS = "basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth,clientAuth\n{names}\n"
 
@@ -107,7 +108,7 @@ class Stunnel:
         self.process.stop(grace=0)
 
 
-class Front:
+class Front(Listener):
     """A scripted TLS end. What it does when the proxy behind closes is `ending`:
 
     "notify" close_notify and FIN, "fin" FIN alone. With "half" the close_notify comes alone, and what the client still
@@ -121,35 +122,15 @@ class Front:
         self.reading = threading.Event()  # cleared: takes nothing more from the client
         self.reading.set()
         self.client_notified = threading.Event()  # the client sent close_notify
-        self._sockets = []
-        self._listener = socket.create_server((address, port), backlog=128)
-        self.host, self.port = self._listener.getsockname()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.listen(address, port)
 
-    def stop(self):
-        for one in [self._listener, *self._sockets]:
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            one.close()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self._sockets.append(client)
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client):
+    def serve(self, client, peer):
         session = _Session(self._context, client)
         try:
             session.handshake()
             upstream = socket.create_connection((self.behind.host, self.behind.port))
             upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._sockets.append(upstream)
+            self.sockets.append(upstream)
             threading.Thread(target=self._down, args=(upstream, session, client), daemon=True).start()
             while self.reading.wait() and (data := session.read()):
                 upstream.sendall(data)
