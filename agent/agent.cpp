@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "agent/holders.h"
+#include "agent/spare_descriptors.h"
 #include "base/error.h"
 
 namespace towpath {

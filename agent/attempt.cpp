@@ -187,7 +187,9 @@ void Attempt::drive(Machine& machine) {
 void Attempt::join() {
   stop_watching();
   state_ = State::joining;
+  errno = 0;
   const Endpoint door = host_.door().address(order_.ask.domain, order_.ask.v6_only);
+  if (!door.address && (errno == EMFILE || errno == ENFILE)) return fail({Err::os_error, Stage::connect, 0, ENFILE});
   if (!door.address) return fail({Err::family_mismatch, Stage::connect});
   int error = begin_connect(door);
   if (error == EOPNOTSUPP && ask_to_dial(door)) return;

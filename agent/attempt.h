@@ -128,7 +128,8 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   void on_deadline();
   void begin_search();
   void turn_to_next_proxy();
-  void unreachable(const Error& error);
+  // Without `blame` the proxy keeps its good name: the failure is none of its own.
+  void unreachable(const Error& error, bool blame = true);
   void reached();
   void end_trial();
   void start_over();

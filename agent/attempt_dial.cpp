@@ -58,11 +58,16 @@ Endpoint own_end(int fd) noexcept {
              : Endpoint{};
 }
 
-// What says nothing about the proxy: another one would meet it as well.
-bool is_ours(int error) noexcept {
+// What every other proxy would meet as well.
+bool is_final(int error) noexcept {
   return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS || error == EISCONN ||
-         error == EALREADY || error == EINVAL || error == EBADF || error == EADDRNOTAVAIL || error == EADDRINUSE ||
-         error == EACCES || error == EPERM;
+         error == EALREADY || error == EBADF;
+}
+
+// What may come of the program's own bind() before connect: it says nothing about the proxy, and another one may do.
+bool is_of_bind(int error, const Endpoint& own) noexcept {
+  const bool bound = own.port != 0 || (own.address && !own.address.is_unspecified());
+  return bound && (error == EADDRNOTAVAIL || error == EADDRINUSE || error == EINVAL);
 }
 
 }  // namespace
@@ -99,7 +104,7 @@ void Attempt::turn_to_next_proxy() {
 }
 
 // The proxy in use cannot be reached: the next one, or the end.
-void Attempt::unreachable(const Error& error) {
+void Attempt::unreachable(const Error& error, bool blame) {
   if (state_ == State::over) return;
   if (order_.proxy == nullptr) return fail(error);
   Failure failure;
@@ -108,7 +113,7 @@ void Attempt::unreachable(const Error& error) {
   failure.detail = tls_why_;
   const std::string cause = explain_failure(failure).reason;
   const ProxyUrl* const next = planned_ < plan_.size() ? plan_[planned_] : nullptr;
-  host_.proxies().unreachable(*order_.proxy, cause, next, turned_ms_, uv_now(host_.loop()));
+  if (blame) host_.proxies().unreachable(*order_.proxy, cause, next, turned_ms_, uv_now(host_.loop()));
   end_trial();
   if (next == nullptr) return fail(error);
   host_.on_passed_over(*order_.proxy, error);
@@ -259,8 +264,8 @@ void Attempt::dial_next() {
     if (error == 0) return connected();
     last_ = {order_.proxy != nullptr ? Err::proxy_unreachable : Err::os_error, Stage::connect, 0, error};
   }
-  if (is_ours(last_.os)) return fail(last_);
-  unreachable(last_);
+  if (is_final(last_.os)) return fail(last_);
+  unreachable(last_, relayed_ || !is_of_bind(last_.os, own_end(order_.socket.get())));
 }
 
 void Attempt::dialled(int error) {

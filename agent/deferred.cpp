@@ -7,29 +7,20 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include "agent/spare_descriptors.h"
 #include "agent/supervisor/tasks.h"
 
 namespace towpath {
 
 namespace {
 
-// One to move aside what the agent has at a number, one for the epoll set when that is it.
-UniqueFd spare[2];
-
-class SpareDescriptors {
- public:
-  SpareDescriptors() noexcept {
-    for (UniqueFd& each : spare) each.reset();
-  }
-  ~SpareDescriptors() { keep_spare_descriptors(); }
-};
-
 // epoll_ctl with `socket` standing at descriptor number `number`. Whatever the agent has at that number is moved aside
 // and back: its own registrations stay valid, since the file keeps a reference and returns to the same number.
 // One thread only, and no wait in between.
 int epoll_ctl_at(int number, int socket, int epoll, int operation, epoll_event* event) noexcept {
   if (number == socket) return epoll_ctl(epoll, operation, socket, event) == 0 ? 0 : errno;
-  const SpareDescriptors room;  // until all of ours are closed again
+  // One to move aside what stands at the number, one for the epoll set when that is it.
+  const SpareDescriptors room;
   const UniqueFd epoll_copy(number == epoll ? fcntl(epoll, F_DUPFD_CLOEXEC, 3) : -1);
   if (number == epoll) {
     if (!epoll_copy) return errno;
@@ -47,6 +38,12 @@ int epoll_ctl_at(int number, int socket, int epoll, int operation, epoll_event* 
   return result;
 }
 
+// Made when the first agent is, while there is room.
+int nowhere_registered() noexcept {
+  static const UniqueFd fd(eventfd(0, EFD_CLOEXEC));
+  return fd.get();
+}
+
 epoll_event event_of(const wire::Registration& wanted) noexcept {
   epoll_event event{};
   event.events = wanted.events;
@@ -60,16 +57,12 @@ bool same_wish(const wire::Registration& a, const wire::Registration& b) noexcep
 
 }  // namespace
 
-void keep_spare_descriptors() noexcept {
-  for (UniqueFd& each : spare)
-    if (!each) each.reset(eventfd(0, EFD_CLOEXEC));
-}
-
 bool is_epoll_set(int fd) noexcept {
   // Deleting what is not in a set gives ENOENT; a descriptor that is no set gives EINVAL.
-  static const UniqueFd nowhere_registered(eventfd(0, EFD_CLOEXEC));
-  return epoll_ctl(fd, EPOLL_CTL_DEL, nowhere_registered.get(), nullptr) == -1 && errno == ENOENT;
+  return epoll_ctl(fd, EPOLL_CTL_DEL, nowhere_registered(), nullptr) == -1 && errno == ENOENT;
 }
+
+DeferredRegistrations::DeferredRegistrations(int bell) : bell_(bell) { (void)nowhere_registered(); }
 
 DeferredRegistrations::Entry* DeferredRegistrations::find(pid_t pid, const wire::Registration& key) noexcept {
   for (Entry& entry : entries_)

@@ -20,7 +20,7 @@ class DeferredRegistrations {
   static constexpr std::size_t most = 64;  // per socket
 
   // `bell`: a descriptor that hangs up when this process dies; it stands in for the socket meanwhile. -1: none.
-  explicit DeferredRegistrations(int bell) : bell_(bell) {}
+  explicit DeferredRegistrations(int bell);
 
   // epoll_ctl of process `pid` on a socket in a handshake: 0 or the errno that the kernel would give.
   // `check`: nobody tells us when the program gives up a number, so that it is looked at before the registration is
@@ -51,10 +51,6 @@ class DeferredRegistrations {
   int bell_;
   std::vector<Entry> entries_;
 };
-
-// Called once, while there is room: keeps what a registration needs in a process that has no free descriptor left. A
-// program whose registration is lost would sleep for ever.
-void keep_spare_descriptors() noexcept;
 
 // True when the descriptor is an epoll set.
 [[nodiscard]] bool is_epoll_set(int fd) noexcept;

@@ -194,8 +194,12 @@ void DnsStub::open_door(std::uint32_t at, const Endpoint& server, std::uint32_t 
 }
 
 std::uint32_t DnsStub::find_door(const Endpoint& server) {
-  for (std::uint32_t at = 0; at < doors_.size(); ++at)
-    if (doors_[at]->server == server) return at;
+  for (std::uint32_t at = 0; at < doors_.size(); ++at) {
+    if (doors_[at]->server != server) continue;
+    // Descriptors come back.
+    if (!doors_[at]->v4.own.address && !doors_[at]->v6.own.address) open_door(at, server, 0);
+    return at;
+  }
   std::uint32_t at = no_door;
   if (doors_.empty() && !can_tell_peers())
     LogLine(log_, Level::error, "dns_unavailable")
@@ -246,11 +250,13 @@ Endpoint DnsStub::datagram_door(const Endpoint& server, int domain, bool v6_only
 }
 
 Endpoint DnsStub::stream_door(const Endpoint& server, int domain, bool v6_only) {
-  if (!streams_tried_) {
-    streams_tried_ = true;
+  const Side& wanted_side = domain == AF_INET6 && v6_only ? streams_v6_ : streams_v4_;
+  if (!wanted_side.own.address) {  // for the first time, or there was no descriptor for it
     const std::uint32_t wanted = page_.page().dns_streams.load();
-    open_side(streams_v4_, SOCK_STREAM, AF_INET, static_cast<std::uint16_t>(wanted >> 16));
-    open_side(streams_v6_, SOCK_STREAM, AF_INET6, static_cast<std::uint16_t>(wanted & 0xffff));
+    if (!streams_v4_.own.address)
+      open_side(streams_v4_, SOCK_STREAM, AF_INET, static_cast<std::uint16_t>(wanted >> 16));
+    if (!streams_v6_.own.address)
+      open_side(streams_v6_, SOCK_STREAM, AF_INET6, static_cast<std::uint16_t>(wanted & 0xffff));
     page_.set_dns_streams(std::uint32_t{streams_v4_.own.port} << 16 | streams_v6_.own.port);
   }
   const bool six = domain == AF_INET6 && (server.address.is_v6() || v6_only) && streams_v6_.own.address;

@@ -75,7 +75,6 @@ class DnsStub {
   std::vector<Endpoint> servers_;  // as resolv.conf had them when last looked at
   std::vector<std::unique_ptr<Door>> doors_;
   Side streams_v4_, streams_v6_;
-  bool streams_tried_ = false;
   std::uint64_t generations_ = 0;
   std::unordered_map<std::uint64_t, std::unique_ptr<Stream>> streams_;
   std::uint64_t last_stream_ = 0;

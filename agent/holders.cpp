@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/spare_descriptors.h"
 #include "base/unique_fd.h"
 
 namespace towpath {
@@ -88,6 +89,8 @@ bool add_children(pid_t pid, std::vector<pid_t>& out) {
 Walk walk_descriptors(std::vector<pid_t> roots, std::size_t most_processes, const SeeDescriptor& see) {
   std::unordered_set<pid_t> seen;
   bool all = true;
+  // Two are open at once. Where there is no room, those that are no longer wanted must be found all the more.
+  const SpareDescriptors room;
   while (!roots.empty()) {
     const pid_t pid = roots.back();
     roots.pop_back();

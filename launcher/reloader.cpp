@@ -49,6 +49,7 @@ Reloader::Reloader(uv_loop_t* loop, Agent& agent, Sources sources, const Log& lo
 
 void Reloader::ask() {
   if (asked_ms_ == 0) asked_ms_ = uv_now(loop_);
+  else if (uv_now(loop_) - asked_ms_ >= most_patience_ms) return;  // who never rests must not put it off for ever
   settle();
 }
 
@@ -62,10 +63,11 @@ void Reloader::settle() {
 void Reloader::look() {
   // Armed before they are read, so that what happens meanwhile is seen; which files there are shows by reading.
   watch();
-  if (stamps() != stamps_) return settle();
-  const std::vector<std::string> all = files();
-  if (uv_now(loop_) - asked_ms_ < most_patience_ms && std::any_of(all.begin(), all.end(), being_written))
-    return settle();
+  if (uv_now(loop_) - asked_ms_ < most_patience_ms) {
+    if (stamps() != stamps_) return settle();
+    const std::vector<std::string> all = files();
+    if (std::any_of(all.begin(), all.end(), being_written)) return settle();
+  }
   Reconsidered fresh = reconsider(agent_.policy(), agent_.inbound_possible(), sources_);
   if (watched_ != fresh.files) {
     watched_ = fresh.files;

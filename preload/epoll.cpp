@@ -12,6 +12,22 @@ namespace towpath {
 
 namespace {
 
+// An agent without a descriptor for it has one as soon as handshakes end. Programs do not expect this call to fail, and
+// some abort (libuv), so they rather wait a little: 2 s.
+constexpr int most_tries = 100, pause_ms = 20;
+
+// False: there was no answer, or none that counts.
+bool ask_agent(wire::Message& ask, int epoll, wire::Reply& reply) noexcept {
+  for (int tries = 0;; ++tries) {
+    Conversation talk;
+    const int descriptors[] = {epoll};
+    if (!talk.say(ask, descriptors)) return false;  // also a bad epoll descriptor: the kernel says it best
+    if (talk.hear(reply, false) != Conversation::Heard::reply) return false;
+    if (reply.kind != wire::Answer::refuse || tries == most_tries) return true;
+    real().poll(nullptr, 0, pause_ms);
+  }
+}
+
 // True when the agent took the operation; `result` is then what the program gets.
 bool deferred(int epoll, int operation, int fd, const epoll_event* event, int& result) noexcept {
   if (!anything_pending()) return false;
@@ -29,13 +45,10 @@ bool deferred(int epoll, int operation, int fd, const epoll_event* event, int& r
     ask.epoll.registration.events = event->events;
     ask.epoll.registration.data = event->data.u64;
   }
-  Conversation talk;
   wire::Reply reply;
-  const int descriptors[] = {epoll};
-  if (!talk.say(ask, descriptors)) return false;  // also a bad epoll descriptor: the kernel says it best
-  if (talk.hear(reply, false) != Conversation::Heard::reply) return false;
+  if (!ask_agent(ask, epoll, reply)) return false;
   if (reply.kind == wire::Answer::refuse) {
-    // The agent has no descriptor for it. Registered by itself the socket would be ready before the tunnel stands.
+    // Registered by itself the socket would be ready before the tunnel stands.
     errno = ENOMEM;
     result = -1;
     return true;

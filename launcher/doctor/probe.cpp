@@ -42,6 +42,7 @@ Probe::~Probe() {
   sockets_.reset();
   tick_.reset();
   uv_run(&loop_, UV_RUN_NOWAIT);
+  uv_loop_close(&loop_);
 }
 
 std::shared_ptr<TlsClient> Probe::tls(const std::shared_ptr<const Policy>& policy, std::string& why) {

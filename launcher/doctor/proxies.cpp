@@ -217,9 +217,15 @@ class ProxyCheck {
   // Does it wait for the destination, or does it never say a word? True: it is a proxy.
   bool check_silence(const std::string& name, const std::string& to, const FailureText& words) {
     const Probe::Outcome seen = probe_.connect(proxy_, std::string(nowhere), 443);
-    if (seen.error.code == Err::deadline || seen.error.code == Err::closed_early) {
-      pass_over(name, to + ": " + words.reason, words.hint);
-      return false;
+    switch (seen.error.code) {
+      case Err::deadline:
+      case Err::closed_early:
+      case Err::proxy_unreachable:
+      case Err::proxy_unknown:
+      case Err::tls_failed:
+      case Err::tls_verification:
+      case Err::os_error: pass_over(name, to + ": " + words.reason, words.hint); return false;
+      default: break;
     }
     add(name, Result::warn, to + ": no answer in time, but the proxy does answer: it waits for the destination",
         "name a host that this proxy can reach: --target HOST");

@@ -3,6 +3,7 @@
 
 import os
 import socket
+import subprocess
 import threading
 
 from lab import proc, proxy
@@ -203,6 +204,21 @@ class Kinds(SeveralCase):
     def test_an_ipv6_proxy_behind_an_ipv4_one(self):
         second = self.scripted(address="::1")
         self.all_ways(second.url, ("blocking", "epoll"))
+
+    def test_an_address_that_this_machine_cannot_use(self):
+        """Whatever errno the kernel has for it: another proxy may have one that can be used."""
+        for route, address in (("prohibit", "198.51.100.7"), ("blackhole", "198.51.100.8"), ("unreachable", "198.51.100.9")):
+            subprocess.run(["ip", "route", "add", route, address], check=True)
+            self.addCleanup(subprocess.run, ["ip", "route", "del", route, address], check=True)
+        path = "/proc/sys/net/ipv6/conf/all/disable_ipv6"
+        with open(path) as file:
+            before = file.read()
+        self.addCleanup(lambda: open(path, "w").write(before))
+        with open(path, "w") as file:
+            file.write("1")
+        self.firsts = lambda: {one: f"http://{one}:3128" for one in ("198.51.100.7", "198.51.100.8", "198.51.100.9",
+                                                                     "[2001:db8::1]")}
+        self.all_ways(self.scripted().url)
 
     def test_without_fast_open(self):
         """The asker dials then, where nobody is left to turn to."""
