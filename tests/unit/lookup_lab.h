@@ -17,6 +17,7 @@
 #include <doctest/doctest.h>
 
 #include "base/unique_fd.h"
+#include "tests/unit/scratch.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -179,22 +180,6 @@ class DnsServer {
   std::mutex mutex_;
   std::map<std::string, int> asked_;
   std::thread thread_;
-};
-
-class File {
- public:
-  explicit File(const std::string& text) {
-    char name[] = "/tmp/towpath-test-XXXXXX";
-    const UniqueFd fd(::mkostemp(name, O_CLOEXEC));
-    path = name;
-    REQUIRE(::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
-  }
-  ~File() { ::unlink(path.c_str()); }
-  void replace(const std::string& text) const {
-    const File other(text);
-    REQUIRE(::rename(other.path.c_str(), path.c_str()) == 0);
-  }
-  std::string path;
 };
 
 struct Result {

@@ -1,4 +1,5 @@
 #include "base/program_file.h"
+#include "tests/unit/scratch.h"
 
 #include <doctest/doctest.h>
 
@@ -17,23 +18,16 @@ using Kind = ProgramFile::Kind;
 
 namespace {
 
-struct Folder {
-  Folder() { REQUIRE(mkdtemp(path) != nullptr); }
-  ~Folder() {
-    for (const std::string& each : files) unlink(each.c_str());
-    rmdir(path);
-  }
+struct Folder : TempDirectory {
   std::string file(const std::string& name, const std::string& text, mode_t mode = 0755) {
-    files.push_back(std::string(path) + "/" + name);
-    std::FILE* out = std::fopen(files.back().c_str(), "w");
+    const std::string at = *this / name;
+    std::FILE* out = std::fopen(at.c_str(), "w");
     REQUIRE(out != nullptr);
     REQUIRE(std::fwrite(text.data(), 1, text.size(), out) == text.size());
     std::fclose(out);
-    chmod(files.back().c_str(), mode);
-    return files.back();
+    chmod(at.c_str(), mode);
+    return at;
   }
-  char path[32] = "/tmp/towpath-unit-XXXXXX";
-  std::vector<std::string> files;
 };
 
 ProgramFile inspect(const std::string& path) {
@@ -62,17 +56,17 @@ TEST_CASE("a dynamic program, and scripts that lead to it") {
   const std::string two = folder.file("two", "#!" + one + "\nrest");
   CHECK(inspect(two).kind == Kind::dynamic);
   CHECK(std::string(inspect(two).path) == "/bin/echo");
-  CHECK(inspect(folder.file("loop", "#!" + std::string(folder.path) + "/loop\n")).kind == Kind::unknown);
+  CHECK(inspect(folder.file("loop", "#!" + (folder / "loop") + "\n")).kind == Kind::unknown);
   CHECK(inspect(folder.file("empty line", "#!\n")).kind == Kind::unknown);
   CHECK(inspect(folder.file("no newline", "#!/bin/echo")).kind == Kind::dynamic);
 }
 
 TEST_CASE("what is no program") {
   Folder folder;
-  CHECK(inspect(folder.path).kind == Kind::unknown);
+  CHECK(inspect(folder.path()).kind == Kind::unknown);
   CHECK(inspect(folder.file("text", "echo\n")).kind == Kind::unknown);
   CHECK(inspect(folder.file("nothing", "")).kind == Kind::unknown);
-  const ProgramFile missing = inspect(std::string(folder.path) + "/missing");
+  const ProgramFile missing = inspect(folder / "missing");
   CHECK(missing.kind == Kind::unreadable);
   CHECK(missing.error == ENOENT);
   CHECK(inspect(std::string(5000, 'x')).error == ENAMETOOLONG);

@@ -77,8 +77,8 @@ TEST_CASE("lookup: a second server is asked when the first is gone") {
 
 TEST_CASE("lookup: numbers, the hosts file and localhost need no server") {
   DnsServer server(1);
-  const File hosts("2001:db8::7 db\n10.0.0.7 db\n10.0.0.8 here.localhost\n");
-  const auto options = options_for(server, hosts.path);
+  const TempFile hosts("2001:db8::7 db\n10.0.0.7 db\n10.0.0.8 here.localhost\n");
+  const auto options = options_for(server, hosts.path());
   CHECK(resolved(options, "192.0.2.77").addresses == Texts{"192.0.2.77"});
   CHECK(resolved(options, "::1").addresses == Texts{"::1"});
   CHECK(resolved(options, "::1", Family::v4).error == LookupError::not_found);
@@ -92,9 +92,9 @@ TEST_CASE("lookup: numbers, the hosts file and localhost need no server") {
 
 TEST_CASE("lookup: like the host, search domains are tried in order") {
   DnsServer server(1);
-  const File conf("nameserver 127.0.0.1\nsearch one.example two.example\n");
+  const TempFile conf("nameserver 127.0.0.1\nsearch one.example two.example\n");
   LookupOptions options;
-  options.resolv_conf_path = conf.path;
+  options.resolv_conf_path = conf.path();
   options.hosts_path = "/nonexistent";
   options.nameserver_port = server.port();
   CHECK(resolved(options, "proxy", Family::any, true).addresses == Texts{"192.0.2.1", "2001:db8::1"});

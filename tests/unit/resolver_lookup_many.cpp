@@ -66,9 +66,9 @@ TEST_CASE("lookup: too many at once are refused and not queued") {
 TEST_CASE("lookup: a replaced resolv.conf is noticed, one without servers is not taken") {
   DnsServer first(1);
   const DnsServer second(2, "127.0.0.2", first.port());
-  const File conf("nameserver 127.0.0.1\n");
+  const TempFile conf("nameserver 127.0.0.1\n");
   LookupOptions options;
-  options.resolv_conf_path = conf.path;
+  options.resolv_conf_path = conf.path();
   options.hosts_path = "/nonexistent";
   options.nameserver_port = first.port();
   Loop loop;

@@ -11,6 +11,7 @@
 #include "resolver/hosts_file.h"
 #include "resolver/known_names.h"
 #include "resolver/resolv_conf.h"
+#include "tests/unit/scratch.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -19,26 +20,6 @@ using namespace towpath;
 
 namespace {
 using Names = std::vector<std::string>;
-
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::string& text) {
-    char name[] = "/tmp/towpath-test-XXXXXX";
-    const UniqueFd fd(::mkostemp(name, O_CLOEXEC));
-    path = name;
-    write(text);
-  }
-  ~TemporaryFile() { ::unlink(path.c_str()); }
-  void write(const std::string& text) const {
-    const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC));
-    REQUIRE(::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
-  }
-  void replace(const std::string& text) const {
-    const TemporaryFile other(text);
-    REQUIRE(::rename(other.path.c_str(), path.c_str()) == 0);
-  }
-  std::string path;
-};
 
 std::vector<IpAddress> addresses(std::initializer_list<const char*> texts) {
   std::vector<IpAddress> out;
@@ -131,10 +112,10 @@ TEST_CASE("resolv.conf: random bytes keep within the bounds") {
 }
 
 TEST_CASE("hosts file: names and aliases are found in either case, all lines together") {
-  const TemporaryFile file(
+  const TempFile file(
       "127.0.0.1\tlocalhost\n10.0.0.1 Db.example.com db # primary\n#10.0.0.9 db\n2001:db8::1 db.example.com\n"
       "10.0.0.2 db\r\nnonsense db\n::ffff:10.0.0.1 db\n10.0.0.3");
-  HostsFile hosts(file.path);
+  HostsFile hosts(file.path());
   CHECK(hosts.lookup("DB") == addresses({"10.0.0.1", "10.0.0.2"}));
   CHECK(hosts.lookup("db.EXAMPLE.com.") == addresses({"10.0.0.1", "2001:db8::1"}));
   CHECK(hosts.lookup("localhost") == addresses({"127.0.0.1"}));
@@ -144,16 +125,16 @@ TEST_CASE("hosts file: names and aliases are found in either case, all lines tog
 }
 
 TEST_CASE("hosts file: a file that is rewritten, replaced, removed or comes later is noticed") {
-  const TemporaryFile file("10.0.0.1 a\n");
-  HostsFile hosts(file.path);
+  const TempFile file("10.0.0.1 a\n");
+  HostsFile hosts(file.path());
   CHECK(hosts.lookup("a") == addresses({"10.0.0.1"}));
   file.write("10.0.0.22 a\n");
   CHECK(hosts.lookup("a") == addresses({"10.0.0.22"}));
   file.replace("10.0.0.33 a\n");
   CHECK(hosts.lookup("a") == addresses({"10.0.0.33"}));
-  ::unlink(file.path.c_str());
+  ::unlink(file.path().c_str());
   CHECK(hosts.lookup("a").empty());
-  const UniqueFd fd(::open(file.path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  const UniqueFd fd(::open(file.path().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
   file.write("10.0.0.4 a\n");
   CHECK(hosts.lookup("a") == addresses({"10.0.0.4"}));
 }
@@ -162,10 +143,10 @@ TEST_CASE("hosts file: what is no regular file is empty and does not block") {
   CHECK(HostsFile("/nonexistent/hosts").lookup("a").empty());
   CHECK(HostsFile("/tmp").lookup("a").empty());
   CHECK(HostsFile("/dev/zero").lookup("a").empty());
-  TemporaryFile file("");
-  ::unlink(file.path.c_str());
-  REQUIRE(::mkfifo(file.path.c_str(), 0600) == 0);
-  CHECK(HostsFile(file.path).lookup("a").empty());
+  TempFile file("");
+  ::unlink(file.path().c_str());
+  REQUIRE(::mkfifo(file.path().c_str(), 0600) == 0);
+  CHECK(HostsFile(file.path()).lookup("a").empty());
 }
 
 TEST_CASE("hosts file: what is behind ten megabytes is not read") {
@@ -173,8 +154,8 @@ TEST_CASE("hosts file: what is behind ten megabytes is not read") {
   while (text.size() < HostsFile::most_bytes - 20) text += "# " + std::string(1000, '-') + "\n";
   text.resize(HostsFile::most_bytes - 8);
   text += "\n10.0.0.2 late\n10.0.0.3 later\n";
-  const TemporaryFile file(text);
-  HostsFile hosts(file.path);
+  const TempFile file(text);
+  HostsFile hosts(file.path());
   CHECK(hosts.lookup("early") == addresses({"10.0.0.1"}));
   CHECK(hosts.lookup("late").empty());
   CHECK(hosts.lookup("later").empty());
@@ -188,13 +169,13 @@ TEST_CASE("hosts file: random bytes are survived and one name has bounded addres
       if (random() % 2 == 0) text += static_cast<char>(random());
       else text += random() % 2 == 0 ? "\n10.0.0.1 " : " a";
     }
-    const TemporaryFile file(text);
-    CHECK(HostsFile(file.path).lookup("a").size() <= 1);
+    const TempFile file(text);
+    CHECK(HostsFile(file.path()).lookup("a").size() <= 1);
   }
   std::string many;
   for (int i = 0; i < 200; ++i) many += "10.0.1." + std::to_string(i) + " a\n";
-  const TemporaryFile file(many);
-  CHECK(HostsFile(file.path).lookup("a").size() == HostsFile::most_addresses);
+  const TempFile file(many);
+  CHECK(HostsFile(file.path()).lookup("a").size() == HostsFile::most_addresses);
 }
 
 TEST_CASE("known names: the newest name of an address wins") {

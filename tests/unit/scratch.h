@@ -29,9 +29,21 @@ class TempDirectory {
 class TempFile {
  public:
   explicit TempFile(std::string_view content = {}) { write(content); }
-  void write(std::string_view content) const { std::ofstream(path(), std::ios::binary) << content; }
+  void write(std::string_view content) const { fill(path(), content); }
+  // Another file under the same name.
+  void replace(std::string_view content) const {
+    fill(directory_ / "next", content);
+    std::filesystem::rename(directory_ / "next", path());
+  }
   [[nodiscard]] std::string path() const { return directory_ / "file"; }
 
  private:
+  static void fill(const std::string& name, std::string_view content) {
+    std::ofstream out(name, std::ios::binary);
+    out << content;
+    out.close();
+    REQUIRE(out.good());
+  }
+
   TempDirectory directory_;
 };
