@@ -188,16 +188,22 @@ void DnsStub::open_door(std::uint32_t at, const Endpoint& server, std::uint32_t 
   door.generation = ++generations_;
   door.used_ms = uv_now(loop_);
   door.v4.door = door.v6.door = at;
+  open_sides(door, wanted_ports);
+  page_.set_door(at, server, door.ports());
+}
+
+void DnsStub::open_sides(Door& door, std::uint32_t wanted_ports) {
   if (!door.v4.own.address) open_side(door.v4, SOCK_DGRAM, AF_INET, static_cast<std::uint16_t>(wanted_ports >> 16));
   if (!door.v6.own.address) open_side(door.v6, SOCK_DGRAM, AF_INET6, static_cast<std::uint16_t>(wanted_ports & 0xffff));
-  page_.set_door(at, server, std::uint32_t{door.v4.own.port} << 16 | door.v6.own.port);
 }
 
 std::uint32_t DnsStub::find_door(const Endpoint& server) {
   for (std::uint32_t at = 0; at < doors_.size(); ++at) {
     if (doors_[at]->server != server) continue;
-    // Descriptors come back.
-    if (!doors_[at]->v4.own.address && !doors_[at]->v6.own.address) open_door(at, server, 0);
+    // There may have been no descriptor for a side of it, and they come back.
+    const std::uint32_t before = doors_[at]->ports();
+    open_sides(*doors_[at], 0);
+    if (doors_[at]->ports() != before) page_.set_door(at, server, doors_[at]->ports());
     return at;
   }
   std::uint32_t at = no_door;

@@ -52,6 +52,9 @@ class DnsStub {
   struct Door {
     Endpoint server;
     Side v4, v6;
+    [[nodiscard]] std::uint32_t ports() const {
+      return std::uint32_t{v4.own.port} << 16 | v6.own.port;
+    }  // as in the page
     std::uint64_t used_ms = 0;
     std::uint64_t generation = 0;  // another server since: answers on their way belong to nobody
   };
@@ -60,6 +63,7 @@ class DnsStub {
   static constexpr std::uint64_t door_idle_ms = 60'000;
 
   bool open_side(Side& side, int kind, int domain, std::uint16_t port);
+  void open_sides(Door& door, std::uint32_t wanted_ports);  // those that are missing
   void open_door(std::uint32_t at, const Endpoint& server, std::uint32_t wanted_ports);
   std::uint32_t find_door(const Endpoint& server);
   void read(Side& side);
