@@ -67,6 +67,8 @@ void Reloader::look() {
     if (stamps() != stamps_) return settle();
     const std::vector<std::string> all = files();
     if (std::any_of(all.begin(), all.end(), being_written)) return settle();
+  } else {
+    stamps_ = stamps();  // from here on only what changes under the reading counts
   }
   Reconsidered fresh = reconsider(agent_.policy(), agent_.inbound_possible(), sources_);
   if (watched_ != fresh.files) {
@@ -74,7 +76,7 @@ void Reloader::look() {
     watch();
     if (rounds_++ < most_rounds) return settle();
   }
-  if (stamps() != stamps_ && rounds_ <= most_rounds) return settle();
+  if (stamps() != stamps_ && rounds_++ < most_rounds) return settle();
   asked_ms_ = 0;
   rounds_ = 0;
   take(std::move(fresh));

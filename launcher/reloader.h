@@ -25,7 +25,7 @@ class Reloader {
   // The files as they lie there: where the path leads, and when and how much was written last.
   using Stamps = std::vector<std::array<std::int64_t, 6>>;
   static constexpr std::uint64_t quiet_ms = 200;
-  // A file that somebody has open for writing for longer is taken as it is.
+  // Files that do not rest for longer, or that somebody has open for writing, are taken as they are.
   static constexpr std::uint64_t most_patience_ms = 10'000;
 
   void ask();
