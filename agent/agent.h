@@ -121,6 +121,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   void log_failure(const Asker& asker, const Failure& failure);
   void add_times(LogLine& line, const Attempt& attempt) const;
   void watch_log();
+  void note_no_net(const Asker& asker, const wire::NoNetAsk& ask);
   [[nodiscard]] std::string status_text(wire::StatusFormat format);
   [[nodiscard]] std::string metrics_text();
   struct Watcher {
@@ -169,6 +170,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   MetricsDoor metrics_;
   Supervisor supervisor_;
   ReloadState reloads_;
+  std::string no_net_;  // why a tree stands on none; empty: no tree has said so
 };
 
 }  // namespace towpath

@@ -25,6 +25,7 @@ bool same_tls(const TlsSettings& a, const TlsSettings& b) {
 }  // namespace
 
 void Agent::publish_policy() {
+  page_.set_net(static_cast<PageNet>(policy_->net));
   page_.set_setuid_direct(policy_->setuid == SetuidMode::direct);
   page_.set_udp_blocked(policy_->udp == UdpMode::block && policy_->any_proxy());
   proxies_.adopt(*policy_);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/status_text.h"
+#include "trap/enter.h"
 
 namespace towpath {
 
@@ -138,10 +139,30 @@ void Agent::watch_log() {
   });
 }
 
+// Once per reason: with the library alone every process may be the first of a tree.
+void Agent::note_no_net(const Asker& asker, const wire::NoNetAsk& ask) {
+  std::string why(trap::explain(static_cast<trap::Step>(ask.step)));
+  if (ask.error != 0) why += " (" + std::string(errno_name(ask.error)) + ")";
+  if (why == no_net_) return;
+  no_net_ = std::move(why);
+  LogLine(log_, Level::warning, "net_missing")
+      .add("program", asker.program())
+      .about(asker.pid)
+      .add("reason", no_net_)
+      .add("effect",
+           "what passes the library by is not led through the proxy: plug-ins that are opened with RTLD_DEEPBIND, "
+           "libraries and programs that make system calls themselves")
+      .add("hint", "net: require lets nothing start like this, net: off accepts it without this line");
+}
+
 std::string Agent::status_text(wire::StatusFormat format) {
   Status out;
   out.version = TOWPATH_VERSION;
   out.mode = kept_.mode;
+  out.net = supervisor_.busy()             ? "on"
+            : policy_->net == NetMode::off ? "off"
+            : no_net_.empty()              ? "none"
+                                           : "missing: " + no_net_;
   out.pid = getpid();
   out.uid = geteuid();
   out.program_pid = program_;

@@ -80,7 +80,9 @@ std::vector<int> Kept::descriptors() const {
 }
 
 std::string Kept::control_value() const {
-  return control_name + ":" + hex(token.data(), token.size()) + (clients ? ":in" : "");
+  return control_name + ":" + token_text() + (clients ? ":in" : "");
 }
+
+std::string Kept::token_text() const { return hex(token.data(), token.size()); }
 
 }  // namespace towpath

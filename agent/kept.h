@@ -31,6 +31,7 @@ struct Kept {
   [[nodiscard]] std::vector<int> descriptors() const;
   // The value of the environment variable that leads a process to its agent.
   [[nodiscard]] std::string control_value() const;
+  [[nodiscard]] std::string token_text() const;  // hexadecimal
 };
 
 }  // namespace towpath

@@ -32,6 +32,7 @@ class PageWriter {
   // Where the agent answers in the place of name servers. `at` < page_dns_doors; ports as in DnsDoor, 0 takes it back.
   void set_door(std::uint32_t at, const Endpoint& server, std::uint32_t ports) noexcept;
   void set_dns_streams(std::uint32_t ports) noexcept { page_->dns_streams.store(ports, std::memory_order_release); }
+  void set_net(PageNet net) noexcept { page_->net.store(net); }
   void set_setuid_direct(bool direct) noexcept { page_->setuid_direct.store(direct ? 1 : 0); }
   void set_udp_blocked(bool blocked) noexcept { page_->udp_blocked.store(blocked ? 1 : 0); }
 

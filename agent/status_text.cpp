@@ -99,6 +99,7 @@ std::string as_text(const Status& s) {
             std::to_string(s.uid) + ", up " + duration(s.now_unix - s.started_unix));
   if (s.program_pid != 0) out.row("program", s.program + " (pid " + std::to_string(s.program_pid) + ")");
   out.row("configuration", s.source);
+  out.row("net", s.net);
   if (s.reload && s.reload->done + s.reload->failed != 0) {
     std::string reloads = number(s.reload->done) + " reloads, " + number(s.reload->failed) + " failed";
     if (!s.reload->last_result.empty()) reloads += "; the last: " + s.reload->last_result;
@@ -195,7 +196,7 @@ std::string as_json(const Status& s) {
                          .add("retry_ms", each.retry_ms)
                          .take());
   JsonObject out;
-  out.add("version", s.version).add("mode", s.mode);
+  out.add("version", s.version).add("mode", s.mode).add("net", s.net);
   out.add("pid", static_cast<std::uint64_t>(s.pid)).add("uid", std::uint64_t{s.uid});
   if (s.program_pid != 0)
     out.raw("program",

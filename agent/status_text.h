@@ -36,6 +36,7 @@ struct ReloadStatus {
 struct Status {
   std::string version;
   std::string mode;  // preload, seccomp, agent, standalone
+  std::string net;   // on, off, none (no tree yet), missing: and why
   int pid = 0;
   unsigned uid = 0;
   std::string program;  // what was started, empty when nothing was

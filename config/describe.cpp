@@ -77,6 +77,7 @@ void write_proxy(const Policy& policy, Writer& out) {
   out.put("syntheticRange", policy.synthetic_range.text());
   out.put("connectTimeout", duration_text(policy.connect_timeout));
   out.put("setuid", name_of(policy.setuid));
+  out.put("net", name_of(policy.net));
   write_tls(policy.tls, out);
   out.close();
 }

@@ -12,6 +12,15 @@ std::string_view name_of(DnsMode mode) noexcept { return mode == DnsMode::proxy 
 std::string_view name_of(UdpMode mode) noexcept { return mode == UdpMode::allow ? "allow" : "block"; }
 std::string_view name_of(SetuidMode mode) noexcept { return mode == SetuidMode::refuse ? "refuse" : "direct"; }
 
+std::string_view name_of(NetMode mode) noexcept {
+  switch (mode) {
+    case NetMode::automatic: return "auto";
+    case NetMode::required: return "require";
+    case NetMode::off: return "off";
+  }
+  return "";
+}
+
 std::string_view name_of(PlainHttp mode) noexcept {
   switch (mode) {
     case PlainHttp::automatic: return "auto";

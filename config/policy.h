@@ -19,6 +19,8 @@ enum class DnsMode : std::uint8_t { proxy, local };                    // where 
 enum class UdpMode : std::uint8_t { allow, block };                    // DNS is handled either way
 enum class PlainHttp : std::uint8_t { automatic, connect, absolute };  // port 80 through an http proxy
 enum class SetuidMode : std::uint8_t { refuse, direct };
+// The seccomp filter beneath the library. `required`: nothing runs without it.
+enum class NetMode : std::uint8_t { automatic, required, off };
 enum class ProxyProtocol : std::uint8_t { off, optional, require };
 
 // The words of the configuration file.
@@ -26,6 +28,7 @@ enum class ProxyProtocol : std::uint8_t { off, optional, require };
 [[nodiscard]] std::string_view name_of(UdpMode mode) noexcept;
 [[nodiscard]] std::string_view name_of(PlainHttp mode) noexcept;
 [[nodiscard]] std::string_view name_of(SetuidMode mode) noexcept;
+[[nodiscard]] std::string_view name_of(NetMode mode) noexcept;
 [[nodiscard]] std::string_view name_of(ProxyProtocol mode) noexcept;
 
 struct PortSet {
@@ -82,6 +85,7 @@ struct Policy {
   Prefix synthetic_range{IpAddress::v4(0xc6120000), 15};  // 198.18.0.0/15, RFC 2544
   std::chrono::milliseconds connect_timeout = std::chrono::seconds{60};
   SetuidMode setuid = SetuidMode::refuse;
+  NetMode net = NetMode::automatic;
   TlsSettings tls;
   ReverseSettings reverse;
   std::string source;  // "values.yaml", "environment", "command line, values.yaml", ...

@@ -19,6 +19,7 @@ using namespace std::chrono_literals;
 constexpr std::array<std::string_view, 2> dns_words = {"proxy", "local"};
 constexpr std::array<std::string_view, 2> udp_words = {"allow", "block"};
 constexpr std::array<std::string_view, 2> setuid_words = {"refuse", "direct"};
+constexpr std::array<std::string_view, 3> net_words = {"auto", "require", "off"};
 constexpr std::array<std::string_view, 3> plain_words = {"auto", "connect", "absolute"};
 
 void read_proxy_url(Section& in, std::string_view key, Draft& draft, ProxyList Policy::*slot,
@@ -127,6 +128,7 @@ void read_proxy_section(const Node& node, const std::string& path, const std::st
   read_synthetic_range(in, policy.synthetic_range);
   policy.connect_timeout = in.duration("connectTimeout", 10ms, 1h).value_or(policy.connect_timeout);
   in.choice("setuid", setuid_words, policy.setuid);
+  in.choice("net", net_words, policy.net);
   if (const auto credentials = in.text("credentialsFile"))
     draft.credentials_file = {draft.resolved(*credentials), in.where(*in.get("credentialsFile"), "credentialsFile")};
   read_tls(in, file, draft);

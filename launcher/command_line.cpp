@@ -167,6 +167,12 @@ void CommandLine::add_run() {
       ->check(CLI::IsMember({"auto", "preload", "seccomp"}))
       ->type_name("MODE")
       ->option_text("MODE");
+  run->add_option("--net", options->net,
+                  "the seccomp filter for what passes the library by: auto (default), require (nothing runs without "
+                  "it), off")
+      ->check(CLI::IsMember({"auto", "require", "off"}))
+      ->type_name("NET")
+      ->option_text("NET");
   run->add_flag("--once", options->once, "in a process that towpath carries already: only start the program");
   run->add_option("--argv0", options->argv0, "what the program is told that it is called")->type_name("NAME");
   add_reports(*run, options->logging, options->metrics);

@@ -34,8 +34,7 @@ int enter_command(char** words) {
   if (!supervised && !program.preloadable()) {
     const UniqueFd connection(trap::connect_agent({control.name, control.name_size}));
     trap::Entered entered{trap::Step::agent, ENETDOWN};
-    if (connection)
-      entered = trap::enter(connection.get(), control.token, {program.go, false, flavour.datagrams, flavour.inbound});
+    if (connection) entered = trap::enter(connection.get(), control.token, {program.go, false, flavour.inbound});
     if (entered.step != trap::Step::entered) {
       const std::string_view why = trap::explain(entered.step);
       std::fprintf(stderr, "towpath: cannot start %s: %.*s\n", path, static_cast<int>(why.size()), why.data());

@@ -5,23 +5,15 @@
 #include <string_view>
 
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "launcher/commands.h"
+#include "trap/enter.h"
 
 namespace towpath {
 
 namespace {
-
-// With it a filter needs no no_new_privs, and setuid programs go on working.
-bool may_filter_privileged() {
-  __user_cap_header_struct head{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct data[2]{};
-  return syscall(SYS_capget, &head, data) == 0 && (data[CAP_SYS_ADMIN / 32].effective & 1u << CAP_SYS_ADMIN % 32) != 0;
-}
 
 Choice refused(int status, std::string reason) { return {FrontEnd::none, false, status, std::move(reason)}; }
 
@@ -48,7 +40,7 @@ Choice choose_front_end(Mode mode, const ProgramFile& program) {
                                                : " is statically linked and does not load";
     return refused(exit_towpath_failed, path + why + " towpath's library: use --mode auto");
   }
-  if (program.privileged && !may_filter_privileged())
+  if (program.privileged && !trap::spares_privileges())
     return refused(exit_towpath_failed,
                    path +
                        " is setuid, setgid or has file capabilities: the loader would ignore towpath's "

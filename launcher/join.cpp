@@ -39,8 +39,8 @@ Tree join_tree(const Program& program, std::string& why) {
   ProgramFile file;
   inspect_program(program.path.c_str(), file);
   if (will_be_preloaded(file)) return Tree::joined;
-  // What the policy says about datagrams and clients only the agent knows: it is shown all of them.
-  const trap::Entered entered = trap::enter(connection.get(), control.token, {file.go, false, true, true});
+  // What the policy says about clients only the agent knows: it is shown all of them.
+  const trap::Entered entered = trap::enter(connection.get(), control.token, {file.go, false, true});
   if (entered.step == trap::Step::entered) return Tree::joined;
   why = "cannot start " + program.path + ": " + std::string(trap::explain(entered.step)) + ": " +
         std::strerror(entered.error);

@@ -24,7 +24,7 @@
 #include "agent/log.h"
 #include "base/unique_fd.h"
 #include "config/load.h"
-#include "trap/filter.h"
+#include "trap/enter.h"
 
 namespace towpath {
 
@@ -42,8 +42,11 @@ struct Program {
   std::vector<std::string> environment;  // NAME=value
   sigset_t signal_mask;                  // as P found it
   bool ignores_children = false;         // SIGCHLD, as P found it
-  // The seccomp front end: the program puts itself under a filter of that flavour before it is executed.
+  // The program puts itself under a filter of that flavour before it is executed.
   std::optional<trap::Flavour> filter;
+  bool filter_required = false;  // else the library serves it alone, and the agent is told so
+  bool has_library = false;
+  std::optional<trap::Step> no_net;  // why there is no filter although one is wanted
   const Kept* kept = nullptr;
 };
 

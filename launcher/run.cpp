@@ -17,6 +17,7 @@
 #include "launcher/join.h"
 #include "launcher/library.h"
 #include "launcher/processes.h"
+#include "trap/enter.h"
 #include "proto/wire.h"
 
 namespace towpath {
@@ -76,6 +77,16 @@ bool open_metrics(const std::string& option, UniqueFd& out) {
   return true;
 }
 
+// The filter that static programs need, and others have beneath the library.
+void choose_net(NetMode net, const Choice& choice, const Policy& policy, Program& program) {
+  const bool alone = choice.front_end == FrontEnd::seccomp;
+  program.filter_required = alone || net == NetMode::required;
+  if (!alone && net == NetMode::off) return;
+  if (!alone && policy.setuid == SetuidMode::direct && !trap::spares_privileges())
+    program.no_net = trap::Step::privileges;
+  else program.filter = trap::Flavour{choice.go, false, inbound_on(policy.reverse)};
+}
+
 // The program and nothing in between.
 int execute(Program& program) {
   std::vector<char*> arguments;
@@ -130,6 +141,13 @@ int run_command(const RunOptions& options) {
   const Mode mode = options.mode == "seccomp"   ? Mode::seccomp
                     : options.mode == "preload" ? Mode::preload
                                                 : Mode::automatic;
+  const NetMode net = mode == Mode::preload      ? NetMode::off
+                      : options.net == "require" ? NetMode::required
+                      : options.net == "off"     ? NetMode::off
+                      : options.net == "auto"    ? NetMode::automatic
+                                                 : loaded.policy->net;
+  if (mode == Mode::preload && options.net == "require")
+    return complain(exit_towpath_failed, "--net require contradicts --mode preload, which is the library alone");
   const Choice choice = choose_front_end(mode, file);
   if (choice.front_end == FrontEnd::none) return complain(choice.status, choice.reason);
   // What a static program starts may be dynamic, and is served better by the library; it needs none.
@@ -145,9 +163,8 @@ int run_command(const RunOptions& options) {
   kept->mode = choice.front_end == FrontEnd::seccomp ? "seccomp" : "preload";
 
   LogLine(log, Level::info, "front_end").add("program", file.path).add("mode", kept->mode);
-  if (choice.front_end == FrontEnd::seccomp)
-    program.filter =
-        trap::Flavour{choice.go, false, loaded.policy->udp == UdpMode::block, inbound_on(loaded.policy->reverse)};
+  program.has_library = !library.empty();
+  choose_net(net, choice, *loaded.policy, program);
   program.kept = &*kept;
   const char* before = std::getenv("LD_PRELOAD");
   if (!library.empty())

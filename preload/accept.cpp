@@ -18,6 +18,7 @@
 #include "preload/ask.h"
 #include "preload/clients.h"
 #include "preload/process.h"
+#include "preload/net.h"
 #include "preload/real.h"
 #include "preload/room_for_more.h"
 #include "base/sys.h"
@@ -52,8 +53,8 @@ constinit Noted polled, deferred;
 Endpoint end_of(long number, int fd) noexcept {
   sockaddr_storage address;
   socklen_t size = sizeof address;
-  return sys::call(number, fd, &address, &size) == 0 ? Endpoint::from(reinterpret_cast<sockaddr*>(&address), size)
-                                                     : Endpoint{};
+  return passing::call(number, fd, &address, &size) == 0 ? Endpoint::from(reinterpret_cast<sockaddr*>(&address), size)
+                                                         : Endpoint{};
 }
 
 int option(int fd, int level, int name) noexcept {
@@ -334,7 +335,7 @@ int managed_accept(int listener, sockaddr* address, socklen_t* size, int flags) 
       }
     sockaddr_storage peer;
     socklen_t full = sizeof peer;
-    a.fd = real().accept4(listener, reinterpret_cast<sockaddr*>(&peer), &full, flags);
+    a.fd = passing::accept4(listener, reinterpret_cast<sockaddr*>(&peer), &full, flags);
     if (a.fd < 0) return -1;
     a.peer = Endpoint::from(reinterpret_cast<sockaddr*>(&peer), full);
     a.domain = peer.ss_family;
@@ -369,7 +370,7 @@ int accept_hook(int listener, sockaddr* address, socklen_t* size, int flags) noe
   // The kernel finds what is wrong with the arguments, and says so before it takes a connection (or loses it).
   const bool wrong =
       address != nullptr && (!readable(size, sizeof *size) || static_cast<int>(*size) < 0 || !readable(address, *size));
-  if (!inbound_possible() || wrong) return real().accept4(listener, address, size, flags);
+  if (wrong) return passing::accept4(listener, address, size, flags);
   return managed_accept(listener, address, size, flags);
 }
 
@@ -402,5 +403,6 @@ TOWPATH_EXPORT int accept(int listener, sockaddr* address, socklen_t* size) {
 }
 
 TOWPATH_EXPORT int accept4(int listener, sockaddr* address, socklen_t* size, int flags) {
+  if (!towpath::inbound_possible()) return towpath::real().accept4(listener, address, size, flags);
   return towpath::accept_hook(listener, address, size, flags);
 }

@@ -9,6 +9,7 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
+#include "preload/net.h"
 #include "preload/process.h"
 #include "preload/standalone.h"
 #include "base/sys.h"
@@ -42,7 +43,7 @@ int open_connection(bool& out_of_descriptors) noexcept {
     const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + agent.name_size);
     long result;
     do {
-      result = sys::call(SYS_connect, fd, &address, size);
+      result = passing::call(SYS_connect, fd, &address, size);
     } while (result == -EINTR);
     return result == 0;
   };
@@ -88,7 +89,7 @@ bool Conversation::say(wire::Message& ask, std::span<const int> descriptors) noe
   }
   long sent;
   do {
-    sent = sys::call(SYS_sendmsg, fd_, &message, MSG_NOSIGNAL);
+    sent = passing::call(SYS_sendmsg, fd_, &message, MSG_NOSIGNAL);
   } while (sent == -EINTR);
   return sent == static_cast<long>(size);
 }
@@ -127,7 +128,7 @@ Conversation::Heard Conversation::hear_with_descriptor(wire::Reply& out, int& de
   sys::call(SYS_setsockopt, fd_, SOL_SOCKET, SO_RCVTIMEO, &answer_deadline, sizeof answer_deadline);
   long size;
   do {
-    size = sys::call(SYS_recvmsg, fd_, &message, close_on_exec ? MSG_CMSG_CLOEXEC : 0);
+    size = passing::call(SYS_recvmsg, fd_, &message, close_on_exec ? MSG_CMSG_CLOEXEC : 0);
   } while (size == -EINTR);
   const cmsghdr* head = size > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
   if (head != nullptr && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof(int)))

@@ -16,6 +16,7 @@
 #include "preload/datagram.h"
 #include "preload/process.h"
 #include "preload/gate.h"
+#include "preload/net.h"
 #include "preload/real.h"
 #include "preload/registrations.h"
 #include "base/sys.h"
@@ -28,7 +29,7 @@ namespace {
 int option(int fd, int level, int name, int otherwise) noexcept {
   int value = 0;
   socklen_t size = sizeof value;
-  return sys::call(SYS_getsockopt, fd, level, name, &value, &size) == 0 ? value : otherwise;
+  return passing::getsockopt_quietly(fd, level, name, &value, &size) == 0 ? value : otherwise;
 }
 
 int fail(int number) noexcept {
@@ -45,7 +46,7 @@ bool always_direct(const Endpoint& target) noexcept {
 bool is_connected(int fd) noexcept {
   sockaddr_storage peer;
   socklen_t size = sizeof peer;
-  return sys::call(SYS_getpeername, fd, &peer, &size) == 0;
+  return passing::call(SYS_getpeername, fd, &peer, &size) == 0;
 }
 
 // The error that waits on the socket, cleared by reading it.
@@ -56,7 +57,7 @@ int dial(int fd, int domain, const Endpoint& to) noexcept {
   sockaddr_storage address;
   const socklen_t size = to.to(address, domain);
   if (size == 0) return EAFNOSUPPORT;
-  if (real().connect(fd, reinterpret_cast<sockaddr*>(&address), size) == 0) return 0;
+  if (passing::connect(fd, reinterpret_cast<sockaddr*>(&address), size) == 0) return 0;
   return errno;
 }
 
@@ -94,7 +95,7 @@ int refused(int fd, bool dialled, int error) noexcept {
   if (dialled) {
     sockaddr nowhere{};
     nowhere.sa_family = AF_UNSPEC;
-    sys::call(SYS_connect, fd, &nowhere, sizeof nowhere);
+    passing::call(SYS_connect, fd, &nowhere, sizeof nowhere);
   }
   return fail(error);
 }
@@ -124,7 +125,7 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
     }
     if (heard == Conversation::Heard::lost) return refused(fd, dialled, ENETDOWN);
     switch (reply.kind) {
-      case wire::Answer::direct: remember_direct(ask.connect.target, epoch); return real().connect(fd, address, size);
+      case wire::Answer::direct: remember_direct(ask.connect.target, epoch); return connect_directly(fd, address, size);
       case wire::Answer::instead: {
         const int error = dial(fd, ask.connect.domain, reply.endpoint);
         return error == 0 ? 0 : fail(error);
@@ -149,7 +150,7 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
 
 int stream_connect(int fd, const Endpoint& target, const sockaddr* address, socklen_t size, int domain,
                    bool no_wait) noexcept {
-  if (!ever_gated() && (always_direct(target) || known_direct(target))) return real().connect(fd, address, size);
+  if (!ever_gated() && (always_direct(target) || known_direct(target))) return connect_directly(fd, address, size);
   const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
   const bool blocking = !no_wait && flags >= 0 && (flags & O_NONBLOCK) == 0;
   const std::uint64_t cookie = cookie_of(fd);
@@ -157,9 +158,9 @@ int stream_connect(int fd, const Endpoint& target, const sockaddr* address, sock
     int result;
     if (known_socket(fd, *entry, blocking, result)) return result;
   }
-  if (always_direct(target) || known_direct(target)) return real().connect(fd, address, size);
+  if (always_direct(target) || known_direct(target)) return connect_directly(fd, address, size);
   // Connected already, by whomever: the kernel's own answer (0 once after a non-blocking connect, then EISCONN).
-  if (is_connected(fd)) return real().connect(fd, address, size);
+  if (is_connected(fd)) return connect_directly(fd, address, size);
   if (page() == nullptr) return fail(ENETDOWN);
 
   wire::Message ask{};
@@ -182,7 +183,7 @@ int stream_connect(int fd, const Endpoint& target, const sockaddr* address, sock
 
 int connect_hook(int fd, const sockaddr* address, socklen_t size, bool no_wait) noexcept {
   if (!active() || size < sizeof(sa_family_t) || size > sizeof(sockaddr_storage) || !readable(address, size))
-    return real().connect(fd, address, size);
+    return connect_directly(fd, address, size);
   // A private copy: what was judged is what gets connected.
   sockaddr_storage copy{};
   std::memcpy(&copy, address, size);
@@ -190,20 +191,20 @@ int connect_hook(int fd, const sockaddr* address, socklen_t size, bool no_wait) 
   if (copy.ss_family == AF_UNSPEC) {
     const bool cancels = pending_socket(fd) != nullptr;
     if (cancels) closing_socket(fd);
-    const int result = real().connect(fd, judged, size);
+    const int result = connect_directly(fd, judged, size);
     if (cancels) (void)take_socket_error(fd);  // of the cancelled attempt: the next connect starts anew
     else if (option(fd, SOL_SOCKET, SO_TYPE, -1) == SOCK_STREAM) disconnected_socket(fd);
     return result;
   }
   const Endpoint target = Endpoint::from(judged, size);
-  if (!target.address) return real().connect(fd, judged, size);
+  if (!target.address) return connect_directly(fd, judged, size);
   const int domain = option(fd, SOL_SOCKET, SO_DOMAIN, -1);
-  if (domain != AF_INET && domain != AF_INET6) return real().connect(fd, judged, size);
+  if (domain != AF_INET && domain != AF_INET6) return connect_directly(fd, judged, size);
   // An AF_INET6 datagram socket takes AF_INET addresses.
   if (option(fd, SOL_SOCKET, SO_TYPE, -1) != SOCK_STREAM) return datagram_connect(fd, target, judged, size, domain);
   // For a stream a mismatch is an error that the kernel words best, unless the socket is not free to be asked.
   if (domain != copy.ss_family)
-    return pending_socket(fd) != nullptr ? fail(EALREADY) : real().connect(fd, judged, size);
+    return pending_socket(fd) != nullptr ? fail(EALREADY) : connect_directly(fd, judged, size);
   return stream_connect(fd, target, judged, size, domain, no_wait);
 }
 

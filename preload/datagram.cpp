@@ -8,7 +8,7 @@
 
 #include "preload/ask.h"
 #include "preload/process.h"
-#include "preload/real.h"
+#include "preload/net.h"
 #include "base/sys.h"
 #include "preload/verdicts.h"
 
@@ -109,11 +109,11 @@ int datagram_connect(int fd, const Endpoint& target, const sockaddr* address, so
     case Fate::muted: any_muted.store(true, std::memory_order_relaxed); break;
     case Fate::instead: {
       const socklen_t door_size = verdict.door.to(door, domain);
-      return real().connect(fd, reinterpret_cast<sockaddr*>(&door), door_size);
+      return passing::connect(fd, reinterpret_cast<sockaddr*>(&door), door_size);
     }
     case Fate::refused: errno = verdict.error; return -1;
   }
-  return real().connect(fd, address, size);
+  return connect_directly(fd, address, size);
 }
 
 bool redirect(int fd, const sockaddr*& address, socklen_t& size, sockaddr_storage& room) noexcept {

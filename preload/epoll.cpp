@@ -5,6 +5,7 @@
 #include "preload/ask.h"
 #include "preload/epoll.h"
 #include "preload/process.h"
+#include "preload/net.h"
 #include "preload/real.h"
 #include "preload/registrations.h"
 
@@ -64,10 +65,10 @@ bool deferred(int epoll, int operation, int fd, const epoll_event* event, int& r
 }  // namespace
 
 int epoll_ctl_hook(int epoll, int operation, int fd, epoll_event* event) noexcept {
-  if (!active()) return real().epoll_ctl(epoll, operation, fd, event);
+  if (!active()) return passing::epoll_ctl(epoll, operation, fd, event);
   int result;
   if (deferred(epoll, operation, fd, event, result)) return result;
-  result = real().epoll_ctl(epoll, operation, fd, event);
+  result = passing::epoll_ctl(epoll, operation, fd, event);
   if (result == 0 && operation == EPOLL_CTL_ADD && accepts_managed()) note_polled(fd);
   if (result == 0) remember_registration(epoll, operation, fd, event);
   return result;

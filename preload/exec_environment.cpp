@@ -71,12 +71,20 @@ ExecEnvironment::ExecEnvironment(char* const* given) noexcept : out_(given) {
     has_agent =
         occurrences(given, wire::control_variable) == 1 && std::string_view(value) == std::string_view(text, size);
   }
-  if (has_library && has_agent) return;
+  net_size_ = net_text(net_);
+  const char* const net = value_in(given, net_variable);
+  const bool has_net = net_size_ == 0 || (occurrences(given, net_variable) == 1 &&
+                                          std::string_view(net) == net_ + net_variable.size() + 1);
+  if (has_library && has_agent && has_net) return;
   copy(given, count);
   if (own_ == nullptr) return;
   changed_ = true;
   if (!has_library) add_preload(given);
   if (!has_agent) add_agent(given);
+  if (!has_net && out_ != nullptr) {
+    drop(net_variable);
+    add(net_);
+  }
 }
 
 ExecEnvironment::~ExecEnvironment() {

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 
+#include "preload/net.h"
 #include "preload/process.h"
 #include "preload/standalone.h"
 
@@ -41,6 +42,8 @@ class ExecEnvironment {
   char* stack_[most + 32];
   char preload_[AgentPaths::longest];
   char control_[wire::control_variable.size() + 1 + most_control_text + 1];
+  char net_[most_net_text];
+  std::size_t net_size_ = 0;
 };
 
 // The value of NAME in an environment, null when it is not there.

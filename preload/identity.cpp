@@ -6,6 +6,7 @@
 #include "preload/ask.h"
 #include "preload/datagram.h"
 #include "preload/process.h"
+#include "preload/net.h"
 #include "preload/real.h"
 
 using namespace towpath;
@@ -21,10 +22,10 @@ const PageEntry* entry_of(int fd) noexcept {
 }  // namespace
 
 TOWPATH_EXPORT int getpeername(int fd, sockaddr* address, socklen_t* size) noexcept {
-  if (!active()) return real().getpeername(fd, address, size);
+  if (!active()) return passing::getpeername(fd, address, size);
   // With the caller's arguments first: every error is the kernel's own.
   const socklen_t room = readable(size, sizeof *size) ? *size : 0;
-  const int result = real().getpeername(fd, address, size);
+  const int result = passing::getpeername(fd, address, size);
   if (result != 0 || room < sizeof(sa_family_t) || (address->sa_family != AF_INET && address->sa_family != AF_INET6))
     return result;
   if (inbound_possible()) {
@@ -61,19 +62,19 @@ TOWPATH_EXPORT int getsockopt(int fd, int level, int name, void* value, socklen_
       level == SOL_SOCKET && name == SO_PEERNAME && inbound_possible() && show_peer_name(fd, value, size, result))
     return result;
   if (level != SOL_SOCKET || name != SO_ERROR || !active() || (mapped_page() == nullptr && !anything_pending()))
-    return real().getsockopt(fd, level, name, value, size);
+    return passing::getsockopt(fd, level, name, value, size);
   const PageEntry* entry = known_socket_entry(cookie_of(fd));
-  if (entry == nullptr) return real().getsockopt(fd, level, name, value, size);
+  if (entry == nullptr) return passing::getsockopt(fd, level, name, value, size);
   const SocketState state = settled_state(*entry);
   // While the handshake runs there is no verdict: an error of the proxy's connection is the agent's to read.
   if (state == SocketState::pending || state == SocketState::lost) {
-    if (!readable(size, sizeof *size) || *size < sizeof(int)) return real().getsockopt(fd, level, name, value, size);
+    if (!readable(size, sizeof *size) || *size < sizeof(int)) return passing::getsockopt(fd, level, name, value, size);
     const int error = state == SocketState::lost ? ENETDOWN : 0;
     std::memcpy(value, &error, sizeof error);
     *size = sizeof error;
     return 0;
   }
-  const int result = real().getsockopt(fd, level, name, value, size);
+  const int result = passing::getsockopt(fd, level, name, value, size);
   // The socket was made to fail natively, so that the kernel keeps "once" for us; only the number is ours.
   if (result == 0 && state == SocketState::failed && *size >= sizeof(int)) {
     int error;

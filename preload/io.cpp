@@ -7,6 +7,7 @@
 #include "preload/datagram.h"
 #include "preload/gate.h"
 #include "preload/process.h"
+#include "preload/net.h"
 #include "preload/real.h"
 #include "base/sys.h"
 
@@ -110,7 +111,7 @@ TOWPATH_EXPORT ssize_t __recv_chk(int fd, void* to, size_t size, size_t room, in
 TOWPATH_EXPORT ssize_t recvfrom(int fd, void* to, size_t size, int flags, sockaddr* from, socklen_t* from_size) {
   HELD_BACK(fd);
   const Source source(from, from_size);
-  const ssize_t got = real().recvfrom(fd, to, size, flags, from, from_size);
+  const ssize_t got = passing::recvfrom(fd, to, size, flags, from, from_size);
   source.show(got, from, from_size);
   return got;
 }
@@ -118,16 +119,18 @@ TOWPATH_EXPORT ssize_t __recvfrom_chk(int fd, void* to, size_t size, size_t room
                                       socklen_t* from_size) {
   HELD_BACK(fd);
   const Source source(from, from_size);
-  const ssize_t got = real().__recvfrom_chk(fd, to, size, room, flags, from, from_size);
+  // What libc would end the program for is libc's to say.
+  const ssize_t got = size > room ? real().__recvfrom_chk(fd, to, size, room, flags, from, from_size)
+                                  : passing::recvfrom(fd, to, size, flags, from, from_size);
   source.show(got, from, from_size);
   return got;
 }
 TOWPATH_EXPORT ssize_t recvmsg(int fd, msghdr* message, int flags) {
   HELD_BACK(fd);
   const Page* const doors = page_with_doors();
-  if (doors == nullptr || !readable(message, sizeof *message)) return real().recvmsg(fd, message, flags);
+  if (doors == nullptr || !readable(message, sizeof *message)) return passing::recvmsg(fd, message, flags);
   const Source source(static_cast<sockaddr*>(message->msg_name), &message->msg_namelen);
-  const ssize_t got = real().recvmsg(fd, message, flags);
+  const ssize_t got = passing::recvmsg(fd, message, flags);
   if ((flags & MSG_ERRQUEUE) == 0) source.show(got, static_cast<sockaddr*>(message->msg_name), &message->msg_namelen);
   return got;
 }
@@ -162,18 +165,18 @@ TOWPATH_EXPORT ssize_t sendto(int fd, const void* from, size_t size, int flags, 
   HELD_BACK_UNLESS_FAST_OPEN(fd, flags);
   sockaddr_storage room;
   if (!may_send(fd, to, to_size, flags, room)) return -1;
-  return real().sendto(fd, from, size, without_fast_open(fd, flags), to, to_size);
+  return passing::sendto(fd, from, size, without_fast_open(fd, flags), to, to_size);
 }
 TOWPATH_EXPORT ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   HELD_BACK_UNLESS_FAST_OPEN(fd, flags);
   RedirectedMessage room;
   if (!may_send(fd, message, flags, room)) return -1;
-  return real().sendmsg(fd, message, without_fast_open(fd, flags));
+  return passing::sendmsg(fd, message, without_fast_open(fd, flags));
 }
 TOWPATH_EXPORT int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   HELD_BACK_UNLESS_FAST_OPEN(fd, flags);
-  if (!active()) return real().sendmmsg(fd, messages, count, flags);
-  if (count == 0) return real().sendmmsg(fd, messages, count, flags);
+  if (!active()) return passing::sendmmsg(fd, messages, count, flags);
+  if (count == 0) return passing::sendmmsg(fd, messages, count, flags);
   // Those that go where the program said go at once, others one by one with their own address.
   unsigned sent = 0;
   while (sent < count) {
@@ -189,11 +192,11 @@ TOWPATH_EXPORT int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags
     }
     ssize_t went = -1;
     if (plain > sent) {
-      went = real().sendmmsg(fd, messages + sent, plain - sent, without_fast_open(fd, flags));
+      went = passing::sendmmsg(fd, messages + sent, plain - sent, without_fast_open(fd, flags));
       if (went > 0) sent += static_cast<unsigned>(went);
       if (went > 0 && sent == plain) continue;
     } else if (allowed) {
-      went = real().sendmsg(fd, message, flags);
+      went = passing::sendmsg(fd, message, flags);
       if (went >= 0) messages[sent++].msg_len = static_cast<unsigned>(went);
       if (went >= 0) continue;
     }

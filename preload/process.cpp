@@ -66,7 +66,7 @@ bool inherited_stream() noexcept {
 __attribute__((constructor)) void start() noexcept {
   real();
   if (current_mode() == Mode::given && inherited_stream()) note_gated();
-  if (current_mode() != Mode::inert) supervise_go();
+  if (current_mode() != Mode::inert) put_up_net();
 }
 
 void forget_agent() noexcept {

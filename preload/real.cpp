@@ -36,6 +36,7 @@ const Real& real() noexcept {
 #undef HOOK_LATE
 #undef HOOK_GLIBC
 #undef HOOK
+    bind(table.pthread_setcanceltype, "pthread_setcanceltype");
     bound.store(true, std::memory_order_release);
   }
   return table;

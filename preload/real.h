@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +38,8 @@ struct Real {
 #undef HOOK_LATE
 #undef HOOK_GLIBC
 #undef HOOK
+  // No hook, and never called behind one.
+  decltype(&::pthread_setcanceltype) pthread_setcanceltype;
 };
 
 // Bound on first use, constant from then on; a function that this libc lacks is null.

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
+#include "preload/net.h"
 #include "preload/process.h"
 #include "base/sys.h"
 
@@ -44,7 +45,7 @@ void for_each_slot(std::uint64_t cookie, F&& visit) noexcept {
 bool unconnected_stream(int fd) noexcept {
   sockaddr_storage peer;
   socklen_t size = sizeof peer;
-  if (sys::call(SYS_getpeername, fd, &peer, &size) != -ENOTCONN) return false;
+  if (passing::call(SYS_getpeername, fd, &peer, &size) != -ENOTCONN) return false;
   int value = 0;
   size = sizeof value;
   if (sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &value, &size) != 0) return false;

@@ -49,10 +49,8 @@ int spawn_supervised(pid_t* pid, const char* path, const posix_spawn_file_action
   }
   text[size] = '\0';
   environment.add(control);
-  const Page* known = page();
   char flavour[4] = {};
-  const std::uint32_t bits =
-      trap::Flavour{program_is_go, false, known != nullptr && known->udp_blocked != 0, inbound_possible()}.bits();
+  const std::uint32_t bits = trap::Flavour{program_is_go, false, inbound_possible()}.bits();
   std::to_chars(flavour, flavour + sizeof flavour - 1, bits);
   if (environment.get() == nullptr) return ENOMEM;
   std::size_t count = 0;

@@ -13,9 +13,10 @@ bool is_supervised() noexcept;
 // Puts the calling thread, and what it executes, under supervision. False: it could not be done, and a line says why.
 bool enter_supervision(std::string_view program, bool go) noexcept;
 
-// A Go program's system calls do not pass libc: called before its runtime starts. Where it cannot be supervised it gets
-// no INET socket any more.
-void supervise_go() noexcept;
+// Called by the library's constructor, before the program (and a Go runtime) starts: the first process of a tree that
+// no launcher has started puts the net beneath itself and all that it executes. A Go program that cannot be supervised
+// gets no INET socket any more.
+void put_up_net() noexcept;
 
 // What stands in the way of executing a file as it is.
 enum class ExecFate : std::uint8_t {

@@ -15,7 +15,7 @@
 namespace towpath {
 
 inline constexpr std::uint32_t page_magic = 0x50505754;  // "TWPP"
-inline constexpr std::uint32_t page_version = 4;
+inline constexpr std::uint32_t page_version = 5;
 inline constexpr std::uint32_t page_entries = 65536;
 inline constexpr std::uint32_t page_window = 32;  // an entry stands at most this far behind its hash
 inline constexpr std::uint32_t page_dns_doors = 64;
@@ -67,6 +67,8 @@ struct PageNotice {
 inline constexpr std::uint32_t page_notices = 8192;
 inline constexpr std::uint32_t page_listeners = 4096;
 
+enum class PageNet : std::uint32_t { automatic, required, off };
+
 struct Page {
   std::uint32_t magic;
   std::uint32_t version;
@@ -80,7 +82,7 @@ struct Page {
   std::atomic<std::uint32_t> dns_streams;    // ports of the name service over TCP, as in DnsDoor
   std::atomic<std::uint32_t> udp_blocked;    // datagrams to anywhere but this host are a question to the agent
   std::atomic<std::uint32_t> setuid_direct;  // programs that nothing of ours can follow may run
-  std::uint8_t unused[4];
+  std::atomic<PageNet> net;                  // what the configuration says of the net (preload/supervised)
   DnsDoor doors[page_dns_doors];
   PageEntry entries[page_entries];
   PageNotice notices[page_notices];

@@ -158,6 +158,10 @@ std::size_t encode(std::span<std::byte> out, const Message& ask) noexcept {
       w.put(ask.status.format);
       w.put(ask.status.pid);
       break;
+    case Ask::no_net:
+      w.put(ask.no_net.step);
+      w.put(ask.no_net.error);
+      break;
   }
   return w.ok() ? w.size() : 0;
 }
@@ -232,6 +236,10 @@ bool decode(std::span<const std::byte> in, Message& out) noexcept {
       out.status.pid = r.take<std::int32_t>();
       break;
     }
+    case Ask::no_net:
+      out.no_net.step = r.take<std::uint8_t>();
+      out.no_net.error = r.take<std::int32_t>();
+      break;
   }
   return r.ok() && r.left() == 0;
 }

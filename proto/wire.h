@@ -74,9 +74,10 @@ enum class Ask : std::uint8_t {
   hold,
   claim,
   took,
-  status
+  status,
+  no_net
 };
-inline constexpr std::uint8_t ask_count = 19;
+inline constexpr std::uint8_t ask_count = 20;
 
 //   instead   connect or send to `endpoint`, which stands for what was asked for; the kernel's result is the program's
 //   muted     the socket may be connected to that address, nothing may be sent
@@ -173,6 +174,12 @@ struct StatusAsk {
   std::int32_t pid;
 };
 
+// A tree that stands on no net, and why.
+struct NoNetAsk {
+  std::uint8_t step;   // trap::Step
+  std::int32_t error;  // errno
+};
+
 struct Message {  // a decoded ask; views point into the packet
   Ask kind;
   Token token;
@@ -190,6 +197,7 @@ struct Message {  // a decoded ask; views point into the packet
   HoldAsk hold;
   ClaimAsk claim;
   StatusAsk status;
+  NoNetAsk no_net;
 };
 
 // The number of bytes, 0 when it does not fit (a caller's mistake).

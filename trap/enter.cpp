@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -28,9 +29,9 @@ bool can_take_descriptors(int some_descriptor) noexcept {
   return taken >= 0;
 }
 
-long install(const Flavour& flavour) noexcept {
+long install(const Flavour& flavour, const Secret& secret) noexcept {
   sock_filter code[most_instructions];
-  const std::size_t size = build(code, flavour);
+  const std::size_t size = build(code, flavour, secret);
   const sock_fprog program{static_cast<unsigned short>(size), code};
   const unsigned long listener = SECCOMP_FILTER_FLAG_NEW_LISTENER;
   // Go preempts its threads by signals, each of which would restart a call that the agent is about to answer. Other
@@ -69,7 +70,8 @@ std::size_t find_listeners(std::span<int> out) noexcept {
   return found;
 }
 
-long send_with(int connection, std::span<const std::byte> packet, std::span<const int> descriptors) noexcept {
+long send_with(int connection, std::span<const std::byte> packet, std::span<const int> descriptors,
+               const Secret& secret) noexcept {
   iovec data{const_cast<std::byte*>(packet.data()), packet.size()};
   alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int) * wire::max_descriptors)] = {};
   msghdr message{};
@@ -83,7 +85,7 @@ long send_with(int connection, std::span<const std::byte> packet, std::span<cons
   head->cmsg_len = CMSG_LEN(descriptors.size_bytes());
   std::memcpy(CMSG_DATA(head), descriptors.data(), descriptors.size_bytes());
   long sent;
-  do sent = sys::call(SYS_sendmsg, connection, &message, hand_over_flags);
+  do sent = sys::call(SYS_sendmsg, connection, &message, MSG_NOSIGNAL, 0, secret.fifth, secret.sixth);
   while (sent == -EINTR);
   return sent;
 }
@@ -109,8 +111,16 @@ int connect_agent(std::string_view control_name) noexcept {
   return static_cast<int>(result);
 }
 
+Secret secret_of(const wire::Token& token) noexcept {
+  Secret out;
+  static_assert(sizeof(wire::Token) == sizeof out);
+  std::memcpy(&out, token.data(), sizeof out);
+  return out;
+}
+
 Entered enter(int connection, const wire::Token& token, Flavour flavour) noexcept {
   flavour.births = !can_take_descriptors(connection);
+  const Secret secret = secret_of(token);
   std::byte packet[wire::max_message];
   wire::Message ask{};
   ask.kind = wire::Ask::supervise;
@@ -120,12 +130,12 @@ Entered enter(int connection, const wire::Token& token, Flavour flavour) noexcep
   int descriptors[wire::max_descriptors] = {};
   std::size_t count = 1;
   if (flavour.births && flavour.inbound) count += find_listeners(std::span(descriptors).subspan(1));
-  const long listener = install(flavour);
+  const long listener = install(flavour, secret);
   if (listener == -EBUSY) return {Step::foreign_listener, EBUSY};
   if (listener < 0) return {Step::filter, static_cast<int>(-listener)};
-  // From here on only calls that the filter lets pass.
+  // From here on only calls that the filter lets pass: nobody answers what is shown yet.
   descriptors[0] = static_cast<int>(listener);
-  const long sent = send_with(connection, {packet, size}, {descriptors, count});
+  const long sent = send_with(connection, {packet, size}, {descriptors, count}, secret);
   sys::call(SYS_close, listener);
   if (sent != static_cast<long>(size)) return {Step::agent, sent < 0 ? static_cast<int>(-sent) : EIO};
   const timeval patience{10, 0};
@@ -136,7 +146,16 @@ Entered enter(int connection, const wire::Token& token, Flavour flavour) noexcep
   wire::Reply reply;
   if (got <= 0 || !wire::decode({packet, static_cast<std::size_t>(got)}, reply)) return {Step::agent, ENETDOWN};
   if (reply.kind != wire::Answer::done || reply.number != 0) return {Step::agent, reply.number};
-  return {};
+  return {Step::entered, 0, flavour.births};
+}
+
+bool makes_sockets(int some_descriptor) noexcept { return !can_take_descriptors(some_descriptor); }
+
+bool spares_privileges() noexcept {
+  __user_cap_header_struct head{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2]{};
+  return sys::call(SYS_capget, &head, data) == 0 &&
+         (data[CAP_SYS_ADMIN / 32].effective & 1u << CAP_SYS_ADMIN % 32) != 0;
 }
 
 bool deny_network() noexcept {
@@ -159,7 +178,10 @@ std::string_view explain(Step step) noexcept {
     case Step::entered: return "it is supervised";
     case Step::foreign_listener:
       return "another supervisor's seccomp listener is on this process already, and the kernel allows one";
-    case Step::filter: return "the kernel refuses the seccomp filter that static and Go programs need";
+    case Step::filter: return "the kernel refuses a seccomp filter with a listener";
+    case Step::privileges:
+      return "setuid: direct is configured, and without CAP_SYS_ADMIN a seccomp filter would take the privileges of "
+             "setuid programs away";
     case Step::agent: return "the agent did not take the seccomp listener";
   }
   return "it cannot be supervised";

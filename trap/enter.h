@@ -10,25 +10,36 @@
 
 namespace towpath::trap {
 
-enum class Step : std::uint8_t {
+enum class Step : std::uint8_t {  // also in wire::NoNetAsk: new ones at the end
   entered,
   foreign_listener,  // another supervisor has a filter on this process already: the kernel allows one
   filter,            // the kernel refuses the filter
-  agent,             // the agent did not take the listener; calls that are stopped fail from now on
+  privileges,  // setuid programs are to run (`setuid: direct`), and without CAP_SYS_ADMIN the filter would hurt them
+  agent,       // the agent did not take the listener; calls that are stopped fail from now on
 };
 
 struct Entered {
   Step step = Step::entered;
-  int error = 0;  // errno of the system call that failed
+  int error = 0;        // errno of the system call that failed
+  bool births = false;  // entered: the agent makes the sockets (Flavour)
 };
 
 // A connection to the agent's control socket, at a number above the standard descriptors; -errno. No look at who
 // listens there: for a name that only our own parents could have taken.
 [[nodiscard]] int connect_agent(std::string_view control_name) noexcept;
 
+// What the library's own calls bear below a filter that was put on with that token.
+[[nodiscard]] Secret secret_of(const wire::Token& token) noexcept;
+
 // `connection` leads to the agent and is borrowed. Sets no_new_privs only where the kernel demands it. `flavour.births`
 // is decided here.
 [[nodiscard]] Entered enter(int connection, const wire::Token& token, Flavour flavour) noexcept;
+
+// Does the kernel refuse pidfd_getfd, so that the agent makes the sockets of a filter that is put on here?
+[[nodiscard]] bool makes_sockets(int some_descriptor) noexcept;
+
+// May this process put a filter on that leaves setuid programs their privileges (CAP_SYS_ADMIN)?
+[[nodiscard]] bool spares_privileges() noexcept;
 
 // For a program that cannot be supervised and must not go around the proxy: no INET socket can be made from here on.
 // False: the kernel refuses that filter, too.

@@ -101,7 +101,7 @@ TEST_CASE("load: the examples of the documentation work as they are") {
 TEST_CASE("load: null, empty strings and empty lists mean not given, in every key") {
   const auto out = load_yaml(
       "proxy: {http: ~, https: '', all: , exempt: [], ports: [], dns: , udp: '', plainHttp: ~, syntheticRange: '', "
-      "connectTimeout: , setuid: ,"
+      "connectTimeout: , setuid: , net: ,"
       " credentialsFile: '', tls: {caFile: '', caDirs: [], certFile: , keyFile: , serverName: '', insecureSkipVerify: "
       "}}\n"
       "reverseProxy: {trustedOrigins: , headers: [], proxyProtocol: , ports: [], strip: , headerTimeout: ''}\n");
@@ -119,7 +119,7 @@ TEST_CASE("load: every key beyond the chart is read") {
       "[x.test, 'y.test, z.test']\n"
       "    ports: [443, 80]\n    dns: local\n    udp: block\n    plainHttp: absolute\n    syntheticRange: "
       "100.64.1.0/10\n"
-      "    connectTimeout: 1500ms\n    setuid: direct\n    credentialsFile: " +
+      "    connectTimeout: 1500ms\n    setuid: direct\n    net: require\n    credentialsFile: " +
       readable.path() +
       "\n"
       "    tls: {caFile: " +
@@ -141,6 +141,7 @@ TEST_CASE("load: every key beyond the chart is read") {
   CHECK(policy.udp == UdpMode::block);
   CHECK(policy.plain_http == PlainHttp::absolute);
   CHECK(policy.setuid == SetuidMode::direct);
+  CHECK(policy.net == NetMode::required);
   CHECK(policy.synthetic_range.text() == "100.64.0.0/10");
   CHECK(policy.connect_timeout.count() == 1500);
   CHECK(policy.tls.server_name == "b.test");

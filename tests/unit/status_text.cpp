@@ -62,6 +62,7 @@ TEST_CASE("status: text, JSON and Prometheus tell the same, and every name survi
   Status status;
   status.version = "1.2";
   status.mode = "preload";
+  status.net = "on";
   status.pid = 41;
   status.program = "we\"ird\n\\\x01\xff";
   status.program_pid = 42;

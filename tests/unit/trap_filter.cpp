@@ -39,6 +39,7 @@ std::uint32_t run(std::span<const sock_filter> code, const seccomp_data& data) {
         break;
       case BPF_JMP | BPF_JEQ | BPF_K: at += accumulator == each.k ? each.jt : each.jf; break;
       case BPF_JMP | BPF_JSET | BPF_K: at += (accumulator & each.k) != 0 ? each.jt : each.jf; break;
+      case BPF_JMP | BPF_JA: at += each.k; break;
       case BPF_RET | BPF_K: return each.k;
       default: FAIL("an instruction that the filter has no use for: " << each.code);
     }
@@ -47,8 +48,10 @@ std::uint32_t run(std::span<const sock_filter> code, const seccomp_data& data) {
   return 0;
 }
 
+constexpr trap::Secret secret{0x1122334455667788, 0x99aabbccddeeff01};
+
 struct Filter {
-  explicit Filter(trap::Flavour flavour) : size(trap::build(code, flavour)) { REQUIRE(size > 0); }
+  explicit Filter(trap::Flavour flavour) : size(trap::build(code, flavour, secret)) { REQUIRE(size > 0); }
   std::uint32_t operator()(long number, std::array<std::uint64_t, 6> arguments = {}, std::uint32_t arch = own) const {
     seccomp_data data{};
     data.nr = static_cast<int>(number);
@@ -88,17 +91,34 @@ TEST_CASE("a send is shown for its address only") {
   CHECK(filter(SYS_sendto, {3, 1, 1, 0, somewhere, 16}) == show);
   CHECK(filter(SYS_sendto, {3, 1, 1, 0, 0x1000, 16}) == show);
   CHECK(filter(SYS_sendto, {3, 1, 1, MSG_FASTOPEN, somewhere, 16}) == refuse(EOPNOTSUPP));
-  CHECK(filter(SYS_sendmsg, {3, somewhere, 0}) == allow);
+  CHECK(filter(SYS_sendmsg, {3, somewhere, MSG_NOSIGNAL}) == show);
+  CHECK(filter(SYS_sendmmsg, {3, somewhere, 1, 0}) == show);
   CHECK(filter(SYS_sendmsg, {3, somewhere, MSG_FASTOPEN}) == refuse(EOPNOTSUPP));
   CHECK(filter(SYS_sendmmsg, {3, somewhere, 1, MSG_FASTOPEN}) == refuse(EOPNOTSUPP));
 }
 
-TEST_CASE("udp: block shows every message, but not the one that hands over the listener") {
-  const Filter filter({.datagrams = true});
-  CHECK(filter(SYS_sendmsg, {3, somewhere, MSG_NOSIGNAL}) == show);
-  CHECK(filter(SYS_sendmmsg, {3, somewhere, 1, 0}) == show);
-  CHECK(filter(SYS_sendmsg, {3, somewhere, trap::hand_over_flags}) == allow);
-  CHECK((trap::hand_over_flags & MSG_DONTROUTE) != 0);
+TEST_CASE("calls that bear the secret pass, and only those") {
+  for (std::uint32_t bits = 0; bits <= trap::Flavour::all_bits; ++bits) {
+    const Filter filter(trap::Flavour::of(bits));
+    for (const long number :
+         {SYS_connect, SYS_getpeername, SYS_epoll_ctl, SYS_sendmsg, SYS_sendmmsg, SYS_recvmsg, SYS_accept4}) {
+      const std::uint32_t without = filter(number, {3, somewhere, 0});
+      CHECK(filter(number, {3, somewhere, 0, 0, secret.fifth, secret.sixth}) == allow);
+      for (int bit = 0; bit < 64; ++bit) {
+        CHECK(filter(number, {3, somewhere, 0, 0, secret.fifth ^ std::uint64_t{1} << bit, secret.sixth}) == without);
+        CHECK(filter(number, {3, somewhere, 0, 0, secret.fifth, secret.sixth ^ std::uint64_t{1} << bit}) == without);
+      }
+    }
+    const std::array<std::uint64_t, 6> pending{3, SOL_SOCKET, SO_ERROR, somewhere, somewhere, secret.sixth};
+    CHECK(filter(SYS_getsockopt, pending) == allow);
+    CHECK(filter(SYS_getsockopt, {3, SOL_SOCKET, SO_ERROR, somewhere, secret.fifth, secret.sixth ^ 1}) == show);
+    // The registers of these are taken: they have no way past.
+    CHECK(filter(SYS_sendto, {3, 1, 1, 0, secret.fifth, secret.sixth}) == show);
+    CHECK(filter(SYS_io_uring_setup, {3, 0, 0, 0, secret.fifth, secret.sixth}) == refuse(ENOSYS));
+    CHECK(filter(SYS_sendmsg, {3, somewhere, MSG_FASTOPEN, 0, secret.fifth, secret.sixth}) == refuse(EOPNOTSUPP));
+    if (trap::Flavour::of(bits).births)
+      CHECK(filter(SYS_socket, {AF_INET, SOCK_STREAM, 0, 0, secret.fifth, secret.sixth}) == show);
+  }
 }
 
 TEST_CASE("answers are looked at where a resolver compares their source") {
