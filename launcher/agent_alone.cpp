@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <csignal>
 #include <cstddef>
@@ -12,6 +13,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -69,7 +72,7 @@ bool somebody_listens(const std::string& name) {
   return fd && connect(fd.get(), reinterpret_cast<sockaddr*>(&address), size) == 0;
 }
 
-// In the new session: the agent proper. `ready` gets a byte when it listens.
+// The agent proper. `ready` gets a byte when it listens; none where another agent has died.
 int run_standalone(std::shared_ptr<const Policy> policy, Sources sources, Kept& kept, const Log& log, UniqueFd ready) {
   uv_loop_t loop;
   uv_loop_init(&loop);
@@ -79,12 +82,48 @@ int run_standalone(std::shared_ptr<const Policy> policy, Sources sources, Kept& 
     LogLine(log, Level::error, "agent_failed").add("reason", why);
     return 1;
   }
-  if (write(ready.get(), "r", 1) != 1) return 1;
+  if (ready && write(ready.get(), "r", 1) != 1) return 1;
   ready.reset();
   for (const int fd : {0, 1, 2}) silence(fd);
   const IdleWatch idle(&loop, *agent);
   const Reloader reloader(&loop, *agent, std::move(sources), log);
-  return uv_run(&loop, UV_RUN_DEFAULT);
+  const int status = uv_run(&loop, UV_RUN_DEFAULT);
+  // Who comes now is refused, and starts another one.
+  shutdown(kept.control.get(), SHUT_RDWR);
+  return status;
+}
+
+// More deaths than this in a minute: something is wrong that a new agent will not mend.
+constexpr int most_restarts = 20;
+
+// Keeps what outlives an agent, as P does for `towpath run`: programs under the net could not start another agent
+// themselves, since nobody would answer what the net shows of it.
+int guard(const std::shared_ptr<const Policy>& policy, const Sources& sources, Kept& kept, const Log& log,
+          UniqueFd ready) {
+  prctl(PR_SET_NAME, "towpath-guard");
+  timespec since{};
+  for (int deaths = 0;;) {
+    const pid_t agent = fork();
+    if (agent == -1) return 1;
+    if (agent == 0) {
+      prctl(PR_SET_NAME, "towpath-agent");
+      _exit(run_standalone(policy, sources, kept, log, std::move(ready)));
+    }
+    ready.reset();
+    for (const int fd : {0, 1, 2}) silence(fd);
+    int status = 0;
+    while (waitpid(agent, &status, 0) == -1 && errno == EINTR) {
+    }
+    if (WIFEXITED(status)) return WEXITSTATUS(status);
+    LogLine(log, Level::error, "agent_died").add("signal", WTERMSIG(status));
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (now.tv_sec - since.tv_sec > 60) {
+      since = now;
+      deaths = 0;
+    }
+    if (++deaths > most_restarts) return 1;
+  }
 }
 
 }  // namespace
@@ -102,7 +141,6 @@ int serve_standalone(std::shared_ptr<const Policy> policy, Sources sources, cons
   setsid();
   if (chdir("/") != 0) return 1;
   umask(077);
-  prctl(PR_SET_NAME, "towpath-agent");
   raise_descriptor_limit();
   std::string why;
   std::optional<Kept> kept;
@@ -128,7 +166,7 @@ int serve_standalone(std::shared_ptr<const Policy> policy, Sources sources, cons
     if (!kept->metrics)
       LogLine(log, Level::error, "metrics_unavailable").add("TOWPATH_METRICS", metrics).add("reason", why);
   }
-  return run_standalone(std::move(policy), std::move(sources), *kept, log, std::move(ready));
+  return guard(policy, sources, *kept, log, std::move(ready));
 }
 
 int serve_alone(std::shared_ptr<const Policy> policy, Sources sources, Kept& kept, const Log& log) {

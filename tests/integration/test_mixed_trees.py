@@ -31,7 +31,7 @@ class TreeCase(LabCase):
         self.addCleanup(netns.drop_address, FAR + "/32")
         self.decoy = self.use(Origin(FAR, 80))
         self.addCleanup(lambda: self.assertEqual(self.decoy.hits, [], "a direct connection"))
-        self.addCleanup(lambda: proc.kill(netns.agents()))
+        self.addCleanup(lambda: proc.kill(netns.guards_and_agents()))
         self.go = program("go-static/goclient")
         self.go_get = [self.go, "get", URL]
         self.static_get = [program("musl/sockets"), "get", "poll", FAR, "80", "/tree"]

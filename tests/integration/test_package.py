@@ -72,7 +72,7 @@ class Package(LabCase):
     def setUp(self):
         super().setUp()
         self.need("curl")
-        self.addCleanup(lambda: proc.kill(netns.agents()))
+        self.addCleanup(lambda: proc.kill(netns.guards_and_agents()))
         self.proxy_values(self.proxy.url)
 
     def carries(self, towpath, library):

@@ -149,7 +149,7 @@ class TheWayThere(RelayCase):
         self.assertEqual(self.proxy.targets(), [f"CONNECT {NAME}:80"] * 2)
 
     def test_preload_alone(self):
-        self.addCleanup(lambda: proc.kill(netns.agents()))
+        self.addCleanup(lambda: proc.kill(netns.guards_and_agents()))
         result = self.assert_ran(self.preload(*client("blocking", NAME, 80, f"send={GET}", "shut")))
         self.assertIn(r"\r\n\r\nfine\n", result.out)
 

@@ -63,7 +63,7 @@ class Alone(test_programs.ThroughProxy):
     server = squid.Squid
 
     def check(self, program):
-        self.addCleanup(lambda: proc.kill(netns.agents()))
+        self.addCleanup(lambda: proc.kill(netns.guards_and_agents()))
         command = self.command(program)
         self.proxy_values(self.proxy.url)
         result = self.assert_ran(self.preload(*command))
@@ -213,7 +213,7 @@ class OverHttps(Sessions):
 
 class OverPreloadAlone(Sessions):
     def through(self, *command, **options):
-        self.addCleanup(lambda: proc.kill(netns.agents()))
+        self.addCleanup(lambda: proc.kill(netns.guards_and_agents()))
         self.proxy_values(self.proxy.url)
         return self.preload(*command, **options)
 

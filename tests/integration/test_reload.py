@@ -34,7 +34,7 @@ class ReloadCase(LabCase):
 
     def setUp(self):
         super().setUp()
-        self.addCleanup(lambda: proc.kill(netns.agents()))
+        self.addCleanup(lambda: proc.kill(netns.guards_and_agents()))
         self.origin = self.use(RawOrigin("127.0.0.80", 7, banner=b"hello\n"))
         self.proxy = self.use(proxy.Proxy("http", {FAR: ("127.0.0.80", 7), NEAR: ("127.0.0.80", 7)}))
         self.proxy_values(self.proxy.url)

@@ -77,7 +77,7 @@ def parse_exposition(text):
 class StatusCase(LabCase):
     def setUp(self):
         super().setUp()
-        self.addCleanup(lambda: proc.kill(netns.agents()))  # or the next test would see them
+        self.addCleanup(lambda: proc.kill(netns.guards_and_agents()))  # or the next test would see them
         self.origin = self.use(RawOrigin("127.0.0.80", 443, banner=b"x"))
         self.squid = self.use(Squid(self.directory, {NAME: "127.0.0.80"}, shipped_rules=True))
         self.proxy_values(self.squid.url)

@@ -109,8 +109,9 @@ def processes():
     return found
 
 
-def agents():
+def agents(*names):
     """The towpath agents among processes(), also such as no test started by itself."""
+    names = names or ("towpath-agent",)
     found = []
     for pid in processes():
         try:
@@ -118,9 +119,14 @@ def agents():
                 name, _, rest = file.read().partition("(")[2].rpartition(")")
         except OSError:
             continue
-        if name == "towpath-agent" and rest.split()[0] not in "ZX":
+        if name in names and rest.split()[0] not in "ZX":
             found.append(pid)
     return found
+
+
+def guards_and_agents():
+    """In the order in which they can be killed for good: a guard would start another agent."""
+    return agents("towpath-guard") + agents()
 
 
 def _network():
