@@ -31,7 +31,26 @@ bool NameService::is_local(const std::string& name) {
 }
 
 bool NameService::may_tunnel(const Policy& policy, const std::string& name) {
-  return policy.any_proxy() && policy.dns == DnsMode::proxy && !is_local(name) && outlook(policy, name).may_tunnel;
+  return policy.any_proxy() && policy.dns == DnsMode::proxy && !is_local(name) && outlook(policy, name).may_tunnel &&
+         !asked_for_own(name);
+}
+
+// The own resolver is to answer for `name`, and under the net its questions come to us: the name as the search list
+// expands it is not judged by itself then (`<local>` exempts `db`, and libc asks for db.ns.svc.cluster.local).
+void NameService::note_own(const Policy& policy, const std::string& name) {
+  constexpr std::size_t most = 256;
+  constexpr std::uint64_t patience_s = 30;  // of a resolver that asks one name server after the other
+  for (const std::string& candidate : expand(name, lookup_.resolv_conf())) {
+    if (candidate == name || !outlook(policy, candidate).may_tunnel) continue;
+    if (own_expansions_.size() >= most)
+      std::erase_if(own_expansions_, [now = now_seconds()](const auto& each) { return each.second < now; });
+    if (own_expansions_.size() < most) own_expansions_[candidate] = now_seconds() + patience_s;
+  }
+}
+
+bool NameService::asked_for_own(const std::string& name) const {
+  const auto at = own_expansions_.find(name);
+  return at != own_expansions_.end() && at->second >= now_seconds();
 }
 
 NameService::Answer NameService::answer(const Policy& policy, std::string_view asked) {
@@ -42,7 +61,10 @@ NameService::Answer NameService::answer(const Policy& policy, std::string_view a
     out.kind = Answer::Kind::no_such_name;
     return out;
   }
-  if (!may_tunnel(policy, name)) return out;
+  if (!may_tunnel(policy, name)) {
+    if (!asked.ends_with('.')) note_own(policy, name);
+    return out;
+  }
   // What libc would try before the name as it stands: each of them that may not be tunnelled is the own resolver's.
   const bool absolute = asked.ends_with('.');
   for (const std::string& candidate : expand(absolute ? name + "." : name, lookup_.resolv_conf())) {

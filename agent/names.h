@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "config/policy.h"
@@ -39,10 +40,13 @@ class NameService {
 
  private:
   [[nodiscard]] bool is_local(const std::string& name);
+  void note_own(const Policy& policy, const std::string& name);
+  [[nodiscard]] bool asked_for_own(const std::string& name) const;
 
   SyntheticNames table_;
   KnownNames known_;
   Lookup& lookup_;
+  std::unordered_map<std::string, std::uint64_t> own_expansions_;  // until when, in seconds
 };
 
 }  // namespace towpath

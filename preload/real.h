@@ -3,6 +3,7 @@
 
 #include <ctime>
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>

@@ -109,8 +109,10 @@ class Executing(AroundCase):
         script = ("import os, resource; resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))\n"
                   "try:\n  while True: os.dup(0)\nexcept OSError: pass\n"
                   f"os.execv({self.static[0]!r}, {self.static!r})")
-        result = self.towpath("/usr/bin/python3", "-c", script)
+        result = self.towpath("/usr/bin/python3", "-c", script, options=("--net", "off"))
         self.assertNotEqual(result.code, 0)
+        # Under the net there is nothing to look at.
+        self.assert_ran(self.towpath("/usr/bin/python3", "-c", script))
         self.assertEqual(self.decoy.hits, [])
 
     def test_a_shell_that_the_library_does_not_reach(self):
@@ -120,8 +122,9 @@ class Executing(AroundCase):
         shutil.copy(self.need("busybox"), os.path.join(root, "bin", "sh"))
         shutil.copy(self.static[0], os.path.join(root, "around"))
         script = f"import os; os.chroot({root!r}); os.chdir('/'); print(os.system('/around table {FAR} 8080'))"
-        result = self.assert_ran(self.towpath("/usr/bin/python3", "-c", script))
+        result = self.assert_ran(self.towpath("/usr/bin/python3", "-c", script, options=("--net", "off")))
         self.assertRegex(result.err, "towpath: /around .*does not reach /bin/sh")
+        self.assertIn("program=around", self.assert_ran(self.towpath("/usr/bin/python3", "-c", script)).err)  # the proxy denies it
         self.assertEqual(self.decoy.hits, [])
 
 

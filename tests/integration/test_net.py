@@ -1,0 +1,157 @@
+# suite: quick
+"""Programs that reach the kernel past the library's symbols: under the net they are led through the proxy like any other,
+however towpath was started; without it they are what the threat model says they are."""
+
+import os
+
+import test_programs
+from lab import docker, netns, proc, squid
+from lab.case import PROGRAMS, main, program
+from lab.programs import path_of
+from test_programs import ORIGIN, name_of, rows
+
+_PHP = {
+    "php streams": '$text = file_get_contents("http://{host}:{port}{path}"); if ($text === false) exit(1); echo $text;',
+    "php curl": '$c = curl_init("http://{host}:{port}{path}"); if (!curl_exec($c)) {{ fwrite(STDERR, curl_error($c)); exit(1); }}',
+    "php curl multi": """
+$all = curl_multi_init();
+for ($i = 0; $i < 20; ++$i) {{
+  $each[$i] = curl_init("http://{host}:{port}{path}");
+  curl_setopt($each[$i], CURLOPT_RETURNTRANSFER, true);
+  curl_multi_add_handle($all, $each[$i]);
+}}
+do {{ curl_multi_exec($all, $running); if ($running) curl_multi_select($all); }} while ($running);
+foreach ($each as $one) {{ $text = curl_multi_getcontent($one); if ($text == "") exit(1); }}
+echo $text;
+""",
+    "php sockets": """
+$s = socket_create(AF_INET, SOCK_STREAM, 0);
+if (!@socket_connect($s, "{host}", {port})) {{ fwrite(STDERR, socket_strerror(socket_last_error($s))); exit(1); }}
+socket_write($s, "GET {path} HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n");
+while (($text = socket_read($s, 1024)) != "") echo $text;
+""",
+}
+
+# The name is looked up, and the connection made, by what a handle of libc itself gives.
+_CTYPES = """
+import ctypes, socket, struct, sys
+libc = ctypes.CDLL("libc.so.6", use_errno=True)
+class Info(ctypes.Structure):
+    pass
+Info._fields_ = [(name, ctypes.c_int) for name in ("flags", "family", "type", "protocol")] + [
+    ("size", ctypes.c_uint), ("address", ctypes.c_void_p), ("name", ctypes.c_char_p), ("next", ctypes.POINTER(Info))]
+hints, found = Info(family=socket.AF_INET, type=socket.SOCK_STREAM), ctypes.POINTER(Info)()
+if libc.getaddrinfo(b"{host}", b"{port}", ctypes.byref(hints), ctypes.byref(found)): sys.exit("no address")
+s = socket.socket()
+if libc.connect(s.fileno(), ctypes.c_void_p(found[0].address), found[0].size): sys.exit("errno %d" % ctypes.get_errno())
+s.sendall(b"GET {path} HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n")
+print(s.makefile().read())
+"""
+
+_PLUGIN = """
+import ctypes, sys
+sys.exit(ctypes.CDLL({plugin!r}).fetch(b"http://{{host}}:{{port}}{{path}}"))
+"""
+
+
+def _php(text):
+    return lambda case, host, port, path: [case.need("php"), "-r", text.format(host=host, port=port, path=path)]
+
+
+def _past(way, how):
+    return lambda case, host, port, path: [program("dynamic/past"), way, how, host, str(port), path]
+
+
+def _pascal(kind):
+    return lambda case, host, port, path: [program("dynamic/" + kind), host, str(port), path]
+
+
+def _python(text):
+    return lambda case, host, port, path: ["/usr/bin/python3", "-c", text.format(host=host, port=port, path=path)]
+
+
+def _go_plugin(case, host, port, path):
+    return _python(_PLUGIN.format(plugin=os.path.join(PROGRAMS, "go-cgo/goplugin.so")))(case, host, port, path)
+
+
+HOWS = ("blocking", "poll", "select", "epoll")
+PAST = {
+    **{name: _php(text) for name, text in _PHP.items()},
+    **{f"deep {how}": _past("deep", how) for how in (*HOWS, "ask")},
+    **{f"private {how}": _past("private", how) for how in HOWS},
+    "underscore": _past("underscore", "blocking"),
+    "bare blocking": _past("bare", "blocking"),
+    "bare poll": _past("bare", "poll"),
+    "ring": _past("ring", "blocking"),
+    "ctypes": _python(_CTYPES),
+    "pascal": _pascal("pascal"),
+    "pascal threads": _pascal("pascal-threads"),
+    "go plugin": _go_plugin,
+}
+
+
+class Past(test_programs.Programs):
+    programs = PAST
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.proxy = cls.start(squid.Squid(cls.class_directory, {name_of(one): ORIGIN for one in PAST}, test_programs.USERS))
+
+    def run_command(self, command):
+        return self.towpath(*command)
+
+    def check(self, one):
+        self.proxy_values(self.proxy.url)
+        result = self.assert_ran(self.run_command(self.command(one)))
+        self.assertIn(f"path={path_of(one)}", result.out)
+        self.assertIn(name_of(one), self.origin.names())
+        self.assertFalse(self.dns.asked(name_of(one)), "the machine's name server was asked")
+        self.assertNotIn("level=error", result.err)
+
+
+@rows
+class Bare(test_programs.BareTwin):
+    programs = {name: command for name, command in PAST.items() if "pascal" not in name}  # its resolver reads no hosts file
+
+
+@rows
+class UnderRun(Past):
+    pass
+
+
+@rows
+class UnderSeccomp(Past):
+    options = ("--mode", "seccomp")
+
+
+@rows
+class WithTheLibraryAlone(Past):
+    def run_command(self, command):
+        self.addCleanup(lambda: proc.kill(netns.guards_and_agents()))
+        return self.preload("sh", "-c", '"$@"', "sh", *command)  # one of them is static: something must put it on the net
+
+
+@rows
+class WithoutTheNet(Past):
+    """What is then not led through the proxy, exactly; docs/threat-model.md has the same list."""
+    options = ("--net", "off")
+    leaks_allowed = True
+    remainder = {*(f"private {how}" for how in HOWS), "ctypes", "underscore", "bare blocking", "bare poll", "ring", "deep ask",
+                 "pascal threads", "go plugin"}
+
+    def check(self, one):
+        if one not in self.remainder:
+            return super().check(one)
+        self.proxy_values(self.proxy.url)
+        result = self.towpath("timeout", "3", *self.command(one))  # nobody answers where it goes
+        self.assertNotEqual(result.code, 0)
+        self.assertNotIn(name_of(one), self.origin.names())
+        self.assertTrue(self.dns.asked(name_of(one)) or netns.leaks(), "neither led through the proxy nor direct")
+
+
+docker.too(UnderRun)
+
+
+if __name__ == "__main__":
+    main()
