@@ -179,6 +179,7 @@ void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<Uni
     case wire::Ask::sweep:
     case wire::Ask::hold:
     case wire::Ask::claim: return desk_.on_ask(talk, ask, std::move(descriptors));
+    case wire::Ask::look: return talk.answer(wire::Answer::done, look_into(talk.asker().pid, ask.look, kept_.token));
     case wire::Ask::no_net: note_no_net(talk.asker(), ask.no_net); return talk.end();
     case wire::Ask::dialled:
     case wire::Ask::took:

@@ -135,6 +135,7 @@ Loaded load(const Sources& sources) {
   draft.directory = sources.directory;
   read_overrides(sources.overrides, draft);
   read_file(sources, draft, out.files);
+  if (sources.overrides.net) draft.policy.net = *sources.overrides.net;
   read_environment(sources.environment, draft);
   apply_credentials_file(draft);
   check_sense(draft);

@@ -16,6 +16,7 @@ namespace towpath {
 struct Overrides {
   std::vector<std::string> http, https;  // in the order of preference
   std::string exempt;
+  std::optional<NetMode> net = {};
 };
 
 struct Sources {

@@ -167,9 +167,14 @@ void CommandLine::add_run() {
       ->check(CLI::IsMember({"auto", "preload", "seccomp"}))
       ->type_name("MODE")
       ->option_text("MODE");
-  run->add_option("--net", options->net,
-                  "the seccomp filter for what passes the library by: auto (default), require (nothing runs without "
-                  "it), off")
+  run->add_option_function<std::string>(
+         "--net",
+         [options](const std::string& word) {
+           options->common.overrides.net = word == "require" ? NetMode::required
+                                           : word == "off"   ? NetMode::off
+                                                             : NetMode::automatic;
+         },
+         "the seccomp filter for what passes the library by: auto (default), require (nothing runs without it), off")
       ->check(CLI::IsMember({"auto", "require", "off"}))
       ->type_name("NET")
       ->option_text("NET");

@@ -23,7 +23,6 @@ struct RunOptions {
   Common common;
   bool keep_proxy_environment = false;
   std::string mode = "auto";  // auto, preload, seccomp
-  std::string net;            // auto, require, off; empty: as configured
   bool once = false;          // already carried by towpath: the program alone
   std::string argv0;          // empty: as the program's name was given
   std::vector<std::string> command;

@@ -44,6 +44,7 @@ struct Program {
   bool ignores_children = false;         // SIGCHLD, as P found it
   // The program puts itself under a filter of that flavour before it is executed.
   std::optional<trap::Flavour> filter;
+  bool filter_alone = false;     // nothing else serves the program
   bool filter_required = false;  // else the library serves it alone, and the agent is told so
   bool has_library = false;
   std::optional<trap::Step> no_net;  // why there is no filter although one is wanted

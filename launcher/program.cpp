@@ -23,7 +23,13 @@ bool put_up_net(const Program& program, std::string& variable) {
     return false;
   }
   trap::Entered entered{program.no_net.value_or(trap::Step::filter), 0, false};
-  if (program.filter) entered = trap::enter(connection.get(), program.kept->token, *program.filter);
+  if (program.filter && !program.filter_alone) {
+    const UniqueFd other(trap::connect_agent(program.kept->control_name));
+    if (const int error = other ? trap::seen_by_agent(other.get(), program.kept->token) : ENETDOWN; error != 0)
+      entered = {trap::Step::unseen, error, false};
+  }
+  if (program.filter && entered.step != trap::Step::unseen)
+    entered = trap::enter(connection.get(), program.kept->token, *program.filter);
   if (entered.step == trap::Step::entered) {
     variable = program.kept->token_text() + (entered.births ? ":b" : "");
     return true;

@@ -80,6 +80,7 @@ bool open_metrics(const std::string& option, UniqueFd& out) {
 // The filter that static programs need, and others have beneath the library.
 void choose_net(NetMode net, const Choice& choice, const Policy& policy, Program& program) {
   const bool alone = choice.front_end == FrontEnd::seccomp;
+  program.filter_alone = alone;
   program.filter_required = alone || net == NetMode::required;
   if (!alone && net == NetMode::off) return;
   if (!alone && policy.setuid == SetuidMode::direct && !trap::spares_privileges())
@@ -141,12 +142,8 @@ int run_command(const RunOptions& options) {
   const Mode mode = options.mode == "seccomp"   ? Mode::seccomp
                     : options.mode == "preload" ? Mode::preload
                                                 : Mode::automatic;
-  const NetMode net = mode == Mode::preload      ? NetMode::off
-                      : options.net == "require" ? NetMode::required
-                      : options.net == "off"     ? NetMode::off
-                      : options.net == "auto"    ? NetMode::automatic
-                                                 : loaded.policy->net;
-  if (mode == Mode::preload && options.net == "require")
+  const NetMode net = mode == Mode::preload ? NetMode::off : loaded.policy->net;
+  if (mode == Mode::preload && options.common.overrides.net == NetMode::required)
     return complain(exit_towpath_failed, "--net require contradicts --mode preload, which is the library alone");
   const Choice choice = choose_front_end(mode, file);
   if (choice.front_end == FrontEnd::none) return complain(choice.status, choice.reason);

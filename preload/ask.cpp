@@ -54,6 +54,9 @@ int open_connection(bool& out_of_descriptors) noexcept {
       (agent.standalone ? recognise_agent(static_cast<int>(fd), agent.user) : trusted_agent(static_cast<int>(fd))))
     return static_cast<int>(fd);
   if (connected) complain_once("another user's process has taken the agent's place", "no connection is made");
+  else if (!agent.standalone && program_runs())
+    complain_once("no agent answers at the address in TOWPATH_CONTROL",
+                  "no connection is made; start this program by towpath run, or unset TOWPATH_CONTROL and LD_PRELOAD");
   sys::call(SYS_close, fd);
   return -1;
 }

@@ -38,9 +38,10 @@ Mode current_mode() noexcept {
   Mode known = mode.load(std::memory_order_acquire);
   if (known != Mode::unknown) return known;
   // Concurrent first calls write the same bytes.
+  // One that is there and no good is a broken configuration, not an absent one: it leads to an agent that nobody is.
   wire::Control found{};
-  if (wire::parse_control(environment(wire::control_variable), found)) {
-    given = found;
+  if (has_variable(wire::control_variable)) {
+    given = wire::parse_control(environment(wire::control_variable), found) ? found : wire::Control{};
     known = Mode::given;
   } else {
     known = standalone_configured() ? Mode::standalone : Mode::inert;
@@ -62,11 +63,14 @@ bool inherited_stream() noexcept {
   return false;
 }
 
+constinit std::atomic<bool> runs{false};
+
 // Looks as early as possible: a program may overwrite its environment later.
 __attribute__((constructor)) void start() noexcept {
   real();
   if (current_mode() == Mode::given && inherited_stream()) note_gated();
   if (current_mode() != Mode::inert) put_up_net();
+  runs.store(true, std::memory_order_relaxed);
 }
 
 void forget_agent() noexcept {
@@ -81,10 +85,25 @@ void forget_agent() noexcept {
 
 }  // namespace
 
+namespace {
+
+bool names(const char* variable, std::string_view name) noexcept {
+  const std::string_view entry{variable};
+  return entry.size() > name.size() && entry.starts_with(name) && entry[name.size()] == '=';
+}
+
+}  // namespace
+
+bool has_variable(std::string_view name) noexcept {
+  for (char** at = environ; at != nullptr && *at != nullptr; ++at)
+    if (names(*at, name)) return true;
+  return false;
+}
+
 std::string_view environment(std::string_view name) noexcept {
   for (char** at = environ; at != nullptr && *at != nullptr; ++at) {
+    if (!names(*at, name)) continue;
     std::string_view entry{*at};
-    if (!entry.starts_with(name) || entry.size() == name.size() || entry[name.size()] != '=') continue;
     entry.remove_prefix(name.size() + 1);
     return entry;
   }
@@ -95,6 +114,8 @@ bool inbound_possible() noexcept {
   const Mode now = current_mode();
   return now == Mode::given ? given.inbound : now == Mode::standalone && standalone_may_accept();
 }
+
+bool program_runs() noexcept { return runs.load(std::memory_order_relaxed); }
 
 bool active() noexcept { return current_mode() != Mode::inert; }
 

@@ -40,6 +40,10 @@ void note_page_id(std::uint64_t id) noexcept;
 // May accept() be the agent's business? False: it is untouched.
 bool inbound_possible() noexcept;
 
+// The constructor is over: what is said from here on is about what the program does.
+bool program_runs() noexcept;
+
+bool has_variable(std::string_view name) noexcept;
 // The value of a variable as the process has it now; "" when unset.
 std::string_view environment(std::string_view name) noexcept;
 

@@ -80,6 +80,11 @@ trap::Entered enter_here(bool go) noexcept {
   Conversation talk;
   wire::Token token;
   if (!talk.ok() || !agent_token(token)) return {trap::Step::agent, ENETDOWN, false};
+  if (!go) {
+    const Conversation other;
+    if (const int error = other.ok() ? trap::seen_by_agent(other.fd(), token) : ENETDOWN; error != 0)
+      return {trap::Step::unseen, error, false};
+  }
   return trap::enter(talk.fd(), token, {go, false, inbound_possible()});
 }
 

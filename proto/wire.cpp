@@ -162,6 +162,7 @@ std::size_t encode(std::span<std::byte> out, const Message& ask) noexcept {
       w.put(ask.no_net.step);
       w.put(ask.no_net.error);
       break;
+    case Ask::look: w.put(ask.look.address); break;
   }
   return w.ok() ? w.size() : 0;
 }
@@ -240,6 +241,7 @@ bool decode(std::span<const std::byte> in, Message& out) noexcept {
       out.no_net.step = r.take<std::uint8_t>();
       out.no_net.error = r.take<std::int32_t>();
       break;
+    case Ask::look: out.look.address = r.take<std::uint64_t>(); break;
   }
   return r.ok() && r.left() == 0;
 }

@@ -75,9 +75,10 @@ enum class Ask : std::uint8_t {
   claim,
   took,
   status,
-  no_net
+  no_net,
+  look
 };
-inline constexpr std::uint8_t ask_count = 20;
+inline constexpr std::uint8_t ask_count = 21;
 
 //   instead   connect or send to `endpoint`, which stands for what was asked for; the kernel's result is the program's
 //   muted     the socket may be connected to that address, nothing may be sent
@@ -180,6 +181,12 @@ struct NoNetAsk {
   std::int32_t error;  // errno
 };
 
+// May the agent look into the asker, as it must for what the net shows? `address`: where the asker has half of the
+// token.
+struct LookAsk {
+  std::uint64_t address;
+};
+
 struct Message {  // a decoded ask; views point into the packet
   Ask kind;
   Token token;
@@ -198,6 +205,7 @@ struct Message {  // a decoded ask; views point into the packet
   ClaimAsk claim;
   StatusAsk status;
   NoNetAsk no_net;
+  LookAsk look;
 };
 
 // The number of bytes, 0 when it does not fit (a caller's mistake).

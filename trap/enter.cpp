@@ -90,6 +90,18 @@ long send_with(int connection, std::span<const std::byte> packet, std::span<cons
   return sent;
 }
 
+// The errno of the agent's answer, ENETDOWN where none comes.
+int heard(int connection, std::span<std::byte, wire::max_message> room) noexcept {
+  const timeval patience{10, 0};
+  sys::call(SYS_setsockopt, connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  long got;
+  do got = sys::call(SYS_recvfrom, connection, room.data(), room.size(), 0, 0, 0);
+  while (got == -EINTR);
+  wire::Reply reply;
+  if (got <= 0 || !wire::decode({room.data(), static_cast<std::size_t>(got)}, reply)) return ENETDOWN;
+  return reply.kind == wire::Answer::done ? reply.number : EPROTO;
+}
+
 }  // namespace
 
 int connect_agent(std::string_view control_name) noexcept {
@@ -138,15 +150,23 @@ Entered enter(int connection, const wire::Token& token, Flavour flavour) noexcep
   const long sent = send_with(connection, {packet, size}, {descriptors, count}, secret);
   sys::call(SYS_close, listener);
   if (sent != static_cast<long>(size)) return {Step::agent, sent < 0 ? static_cast<int>(-sent) : EIO};
-  const timeval patience{10, 0};
-  sys::call(SYS_setsockopt, connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  long got;
-  do got = sys::call(SYS_recvfrom, connection, packet, sizeof packet, 0, 0, 0);
-  while (got == -EINTR);
-  wire::Reply reply;
-  if (got <= 0 || !wire::decode({packet, static_cast<std::size_t>(got)}, reply)) return {Step::agent, ENETDOWN};
-  if (reply.kind != wire::Answer::done || reply.number != 0) return {Step::agent, reply.number};
+  const int error = heard(connection, packet);
+  if (error != 0) return {Step::agent, error};
   return {Step::entered, 0, flavour.births};
+}
+
+int seen_by_agent(int connection, const wire::Token& token) noexcept {
+  std::uint64_t half;
+  std::memcpy(&half, token.data(), sizeof half);
+  std::byte packet[wire::max_message];
+  wire::Message ask{};
+  ask.kind = wire::Ask::look;
+  ask.token = token;
+  ask.look.address = reinterpret_cast<std::uint64_t>(&half);
+  const std::size_t size = wire::encode(packet, ask);
+  const long sent = sys::call(SYS_sendto, connection, packet, size, MSG_NOSIGNAL, 0, 0);
+  if (sent != static_cast<long>(size)) return ENETDOWN;
+  return heard(connection, packet);
 }
 
 bool makes_sockets(int some_descriptor) noexcept { return !can_take_descriptors(some_descriptor); }
@@ -183,6 +203,9 @@ std::string_view explain(Step step) noexcept {
       return "setuid: direct is configured, and without CAP_SYS_ADMIN a seccomp filter would take the privileges of "
              "setuid programs away";
     case Step::agent: return "the agent did not take the seccomp listener";
+    case Step::unseen:
+      return "the agent may not look into the program (kernel.yama.ptrace_scope above 1, a seccomp profile, or another "
+             "user and no CAP_SYS_PTRACE)";
   }
   return "it cannot be supervised";
 }

@@ -16,6 +16,7 @@ enum class Step : std::uint8_t {  // also in wire::NoNetAsk: new ones at the end
   filter,            // the kernel refuses the filter
   privileges,  // setuid programs are to run (`setuid: direct`), and without CAP_SYS_ADMIN the filter would hurt them
   agent,       // the agent did not take the listener; calls that are stopped fail from now on
+  unseen,      // the agent may not look into this process (Yama, a profile, another user)
 };
 
 struct Entered {
@@ -34,6 +35,10 @@ struct Entered {
 // `connection` leads to the agent and is borrowed. Sets no_new_privs only where the kernel demands it. `flavour.births`
 // is decided here.
 [[nodiscard]] Entered enter(int connection, const wire::Token& token, Flavour flavour) noexcept;
+
+// Whether the agent may look into this process, before a filter makes everything depend on it: 0 or an errno. Another
+// connection than enter() gets.
+[[nodiscard]] int seen_by_agent(int connection, const wire::Token& token) noexcept;
 
 // Does the kernel refuse pidfd_getfd, so that the agent makes the sockets of a filter that is put on here?
 [[nodiscard]] bool makes_sockets(int some_descriptor) noexcept;

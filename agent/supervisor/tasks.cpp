@@ -4,12 +4,15 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 #include <string>
 #include <string_view>
 
 #include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -119,6 +122,18 @@ int write_memory(pid_t tid, std::uint64_t to, const void* from, std::size_t size
   const ssize_t put = process_vm_writev(tid, &ours, 1, &theirs, 1, 0);
   if (put == static_cast<ssize_t>(size)) return 0;
   return put >= 0 ? EFAULT : errno;
+}
+
+int look_into(pid_t process, const wire::LookAsk& at, const wire::Token& token) noexcept {
+  std::uint64_t seen = 0, half;
+  std::memcpy(&half, token.data(), sizeof half);
+  if (const int error = read_memory(process, at.address, &seen, sizeof seen); error != 0) return error;
+  if (seen != half) return ESRCH;
+  char path[64];
+  std::snprintf(path, sizeof path, "/proc/%d/fd", process);
+  if (access(path, X_OK) != 0) return errno;
+  // A profile that refuses the request does so before the kernel looks at the descriptor.
+  return ioctl(-1, SECCOMP_IOCTL_NOTIF_RECV, nullptr) == -1 && errno != EBADF ? errno : 0;
 }
 
 std::uint64_t socket_inode(pid_t tid, int number) noexcept {

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "base/unique_fd.h"
+#include "proto/wire.h"
 
 namespace towpath {
 
@@ -39,6 +40,10 @@ class Tasks {
 // Errno, or 0. All or nothing.
 [[nodiscard]] int read_memory(pid_t tid, std::uint64_t from, void* to, std::size_t size) noexcept;
 [[nodiscard]] int write_memory(pid_t tid, std::uint64_t to, const void* from, std::size_t size) noexcept;
+
+// Everything that serving a process takes but cannot be tried on a call of its own yet: reading its memory, its list of
+// descriptors, receiving what is shown. Errno, or 0.
+[[nodiscard]] int look_into(pid_t process, const wire::LookAsk& at, const wire::Token& token) noexcept;
 
 // The inode of the socket that the thread has at that number; 0 with errno set: ENOENT, ENOTSOCK, EACCES.
 [[nodiscard]] std::uint64_t socket_inode(pid_t tid, int number) noexcept;

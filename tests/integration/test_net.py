@@ -6,8 +6,10 @@ import os
 
 import test_programs
 from lab import docker, netns, proc, squid
-from lab.case import PROGRAMS, main, program
+from lab.case import PROGRAMS, LabCase, main, program
+from lab.origin import Origin
 from lab.programs import path_of
+from lab.proxy import Proxy
 from test_programs import ORIGIN, name_of, rows
 
 _PHP = {
@@ -151,6 +153,95 @@ class WithoutTheNet(Past):
 
 
 docker.too(UnderRun)
+
+
+class WhereThereCanBeNone(test_programs.Programs):
+    """The kernel or a profile refuses what the net is made of: one line, and the library alone; with `require`, nothing."""
+    REASONS = {
+        ("refuse", "listener"): "refuses a seccomp filter with a listener .EINVAL",
+        ("refuse", "seccomp"): "refuses a seccomp filter with a listener .EPERM",
+        ("refuse", "memory"): "may not look into the program",
+        ("refuse", "receive"): "may not look into the program",
+        ("docker_like", "-l"): "another supervisor",
+    }
+
+    def setUp(self):
+        super().setUp()
+        self.proxy = self.use(Proxy("http", {"one.only-at-the-proxy.example:80": (ORIGIN, 80)}))
+        self.proxy_values(self.proxy.url)
+        self.command = ("curl", "-sS", "--fail", "http://one.only-at-the-proxy.example/one")
+
+    def test_auto_goes_on_and_says_so_once(self):
+        for (starter, what), reason in self.REASONS.items():
+            with self.subTest(what):
+                self.around = (program("static/" + starter), what)
+                twice = ("sh", "-c", '"$@" && "$@"', "sh", *self.command)
+                result = self.assert_ran(self.towpath(*twice))
+                self.assertEqual(result.out.count("path=/one"), 2)
+                lines = [line for line in result.err.splitlines() if "event=net_missing" in line]
+                self.assertEqual(len(lines), 1, result.err)
+                self.assertRegex(lines[0], reason)
+                self.assertRegex(lines[0], "effect=.*RTLD_DEEPBIND")
+
+    def test_require_starts_nothing(self):
+        for (starter, what), reason in self.REASONS.items():
+            with self.subTest(what):
+                self.around = (program("static/" + starter), what)
+                result = self.towpath("sh", "-c", "echo started", options=("--net", "require"))
+                self.assertEqual((result.code, result.out), (125, ""))
+                self.assertRegex(result.err, "towpath: cannot start .*/sh: .*" + reason.split(" .E")[0])
+
+    def test_require_by_the_file_and_against_the_library_alone(self):
+        self.proxy_values(self.proxy.url, more="net: require")
+        self.around = (program("static/refuse"), "listener")
+        self.assertEqual(self.towpath("true").code, 125)
+        self.around = ()
+        self.assert_ran(self.towpath("true"))
+        result = self.towpath("true", options=("--mode", "preload", "--net", "require"))
+        self.assertEqual(result.code, 125)
+        self.assertIn("--net require contradicts --mode preload", result.err)
+
+    def test_require_with_the_library_alone_takes_the_network_away(self):
+        self.addCleanup(lambda: proc.kill(netns.guards_and_agents()))
+        self.proxy_values(self.proxy.url, more="net: require")
+        result = self.preload(program("static/refuse"), "listener", *self.command)
+        self.assertNotEqual(result.code, 0)
+        self.assertEqual(self.proxy.targets(), [])
+        self.assert_ran(self.preload(*self.command))
+
+    def test_status_tells(self):
+        for options, shown in (((), "on"), (("--net", "off"), "off")):
+            with self.subTest(shown):
+                program = self.use(proc.Process("program", self.line("sh", "-c", "echo up; exec sleep 600", options=options),
+                                                self.directory, self._env({}), self.directory))
+                program.wait_line("up")
+                self.assertRegex(self.assert_ran(self.tool("status")).out, rf"net +{shown}\n")
+                program.stop(0)
+
+    def test_setuid_programs_that_are_to_run_without_privileges_to_spare(self):
+        self.proxy_values(self.proxy.url, more="setuid: direct")
+        self.around = (program("static/docker_like"), "-u", "65534")
+        os.chown(self.directory, 65534, 65534)
+        self.assertIn("setuid: direct is configured", self.assert_ran(self.towpath(*self.command)).err)
+
+
+class BrokenVariable(LabCase):
+    """TOWPATH_CONTROL is there and no good: nothing goes direct."""
+    leaks_allowed = False
+
+    def test_it(self):
+        self.use(Origin("127.0.0.80", 80, self.directory))
+        netns.add_address("198.51.100.9/32")
+        self.addCleanup(netns.drop_address, "198.51.100.9/32")
+        for control in ("", "nonsense", "towpath-0123456789abcdef:" + "0" * 31, "towpath-0123456789abcdef:" + "0" * 32):
+            for configured in ({}, {"https_proxy": "http://127.0.0.1:9"}):
+                with self.subTest(control, configured=bool(configured)):
+                    result = self.preload("/usr/bin/python3", "-c",
+                                          "import socket\nfor i in 1, 2: print(socket.socket().connect_ex(('198.51.100.9', 1)))",
+                                          env={"TOWPATH_CONTROL": control, **configured})
+                    self.assertEqual(self.assert_ran(result).out, "100\n100\n")
+                    self.assertEqual(result.err.count("no agent answers at the address in TOWPATH_CONTROL"), 1, result.err)
+                    self.assertEqual(self.assert_ran(self.preload("true", env={"TOWPATH_CONTROL": control})).err, "")
 
 
 if __name__ == "__main__":
