@@ -25,6 +25,7 @@
 #include "agent/relay.h"
 #include "agent/reload_state.h"
 #include "agent/ruling.h"
+#include "agent/silent_askers.h"
 #include "agent/stats.h"
 #include "agent/supervisor/supervisor.h"
 #include "agent/tls_clients.h"
@@ -64,6 +65,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
 
   // Conversation::Host
   void on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) override;
+  void on_silent(Conversation& talk) override { silent_.add(talk); }
   void on_over(Conversation& talk) override;
   void on_full() override;
   bool may_ask(const Asker& asker, const wire::Message& ask) const override;
@@ -151,6 +153,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   UniqueFd closed_v4_, closed_v6_;  // bound and never listening: their ports refuse for as long as the agent lives
   Endpoint closed_v4_port_, closed_v6_port_;
   std::unordered_map<Conversation*, std::unique_ptr<Conversation>> conversations_;
+  SilentAskers silent_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Attempt>> attempts_;  // by socket cookie
   std::list<Watcher> watchers_;
   std::unordered_map<std::uint64_t, Conversation*> queries_;  // who waits for the answer to a question

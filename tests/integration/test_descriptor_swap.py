@@ -48,9 +48,9 @@ while done < wanted and time.monotonic() < end:
     done += 1
 print('done', done, flush=True)
 """
-# Background jobs without end around it.
+# Background jobs without end around it, whose ends the agent is told of.
 SHELL = r"""
-while :; do /bin/true & /bin/true & wait; done & jobs=$!
+while :; do (/bin/true & /bin/true & /bin/true &); done & jobs=$!
 "$@"; code=$?
 kill $jobs
 exit $code
