@@ -1,6 +1,6 @@
-// Connections to the control socket that have not asked anything. Whoever made one may have been stopped before it spoke
-// (job control, a debugger, a frozen group), and gets its answer whenever it goes on. Only a crowd of them is bounded:
-// then the oldest goes.
+// Connections to the control socket that have not asked anything. Whoever made one may have been stopped before it
+// spoke (job control, a debugger, a frozen group), and gets its answer whenever it goes on. Only a crowd of them is
+// bounded: then the oldest goes.
 #pragma once
 
 #include <cstdint>
