@@ -88,7 +88,9 @@ void Conversation::read() {
                        wire::decode({packet.bytes, static_cast<std::size_t>(packet.size)}, message) &&
                        host_.may_ask(asker_, message);
     if (!valid) return lose();
-    // The room in the packet suffices for every valid ask: what is missing is room in this process.
+    // More than any ask has.
+    if (packet.lost_descriptors && packet.descriptors.size() >= wire::max_descriptors) return lose();
+    // What is missing is room in this process.
     if (packet.lost_descriptors) {
       host_.on_full();
       return asked_ ? lose() : answer(wire::Answer::refuse, ENFILE);

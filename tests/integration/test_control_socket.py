@@ -118,7 +118,7 @@ class ControlSocket(LabCase):
         tcp = [socket.socket() for _ in range(2)]
         unix = socket.socket(socket.AF_UNIX)
         self.addCleanup(lambda: [os.close(one) for one in pipe] + [one.close() for one in (*tcp, unix)])
-        many = [tcp[0].fileno()] * 20
+        many = [tcp[0].fileno()] * 30
         for packet in packets:
             # A right token, and everything else wrong: no descriptor, of another kind, another socket, too many.
             for passed in ((), (pipe[0],), (tcp[0].fileno(),), (unix.fileno(),), (tcp[0].fileno(), pipe[0]), tuple(many)):
@@ -142,6 +142,8 @@ class ControlSocket(LabCase):
                 one.close()
         self.serves()
         wait_until(lambda: self.descriptors() <= before + 2, "the agent closing what strangers sent")
+        # Too many descriptors are the stranger's fault.
+        self.assertNotIn("agent_full", self.m.process.err)
         # Sockets that were passed under a wrong identity are as they were.
         self.assertRaises(OSError, tcp[0].getpeername)
 
