@@ -128,9 +128,10 @@ void Agent::accept() {
   // Bounded: a burst of asks must not keep the loop from the proxies' answers.
   for (int i = 0; i < 64; ++i) {
     UniqueFd fd = listener_.next(nullptr);
-    if (!fd) return listener_.full() ? on_full() : void();
-    if (conversations_.size() >= most_conversations) continue;
-    auto talk = std::make_unique<Conversation>(loop_, std::move(fd), *this);
+    // The next turn of the listener finds the room that a silent one leaves.
+    if (!fd) return listener_.full() && !silent_.drop_oldest() ? on_full() : void();
+    if (conversations_.size() >= most_conversations && !silent_.drop_oldest()) continue;
+    auto talk = std::make_unique<Conversation>(std::move(fd), *this);
     Conversation* const at = talk.get();
     conversations_.emplace(at, std::move(talk));
     at->start();
@@ -139,6 +140,7 @@ void Agent::accept() {
 
 void Agent::on_over(Conversation& talk) {
   desk_.on_over(talk);
+  silent_.remove(talk);
   std::erase_if(queries_, [&](const auto& each) { return each.second == &talk; });
   watchers_.remove_if([&](const Watcher& watcher) { return watcher.talk == &talk; });
   const auto at = conversations_.find(&talk);
@@ -153,6 +155,7 @@ Attempt* Agent::find(std::uint64_t cookie) {
 }
 
 void Agent::on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) {
+  silent_.remove(talk);
   if (ask.kind == wire::Ask::status) return on_status(talk, ask.status);  // a visitor, not of the tree
   if (askers_.size() >= most_conversations) (void)any_asker_alive();
   askers_.insert(talk.asker().pid);

@@ -25,6 +25,7 @@
 #include "agent/relay.h"
 #include "agent/reload_state.h"
 #include "agent/ruling.h"
+#include "agent/silent_askers.h"
 #include "agent/stats.h"
 #include "agent/supervisor/supervisor.h"
 #include "agent/tls_clients.h"
@@ -40,6 +41,8 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
 
   // Has any process that ever asked not ended yet, any that inherited a relayed tunnel, or any supervised tree?
   [[nodiscard]] bool any_asker_alive();
+  // To be called every second where a process watches over this one (launcher/hang_watch).
+  void beat() noexcept { page_.beat(); }
   // For `status`: the program that this agent was started with, when there is one.
   void set_program(pid_t pid) noexcept { program_ = pid; }
   // One of them that is still there; 0: none.
@@ -64,6 +67,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
 
   // Conversation::Host
   void on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) override;
+  void on_silent(Conversation& talk) override { silent_.add(talk); }
   void on_over(Conversation& talk) override;
   void on_full() override;
   bool may_ask(const Asker& asker, const wire::Message& ask) const override;
@@ -151,6 +155,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   UniqueFd closed_v4_, closed_v6_;  // bound and never listening: their ports refuse for as long as the agent lives
   Endpoint closed_v4_port_, closed_v6_port_;
   std::unordered_map<Conversation*, std::unique_ptr<Conversation>> conversations_;
+  SilentAskers silent_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Attempt>> attempts_;  // by socket cookie
   std::list<Watcher> watchers_;
   std::unordered_map<std::uint64_t, Conversation*> queries_;  // who waits for the answer to a question

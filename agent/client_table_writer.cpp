@@ -48,12 +48,12 @@ void ClientTableWriter::sweep() {
   std::vector<std::pair<std::uint32_t, std::uint64_t>> noted;
   for (std::uint32_t i = 0; i < client_table_entries; ++i) {
     const std::uint64_t cookie = table_->entries[i].cookie.load(std::memory_order_acquire);
-    if (cookie != 0 && cookie != client_entry_busy) noted.emplace_back(i, cookie);
+    if (cookie != 0) noted.emplace_back(i, cookie);
   }
   const OpenSockets open = OpenSockets::list(OpenSockets::Kind::stream);
   if (!open.complete()) return;
   for (auto [at, cookie] : noted)
-    if (!open.has(cookie)) table_->entries[at].cookie.compare_exchange_strong(cookie, 0, std::memory_order_release);
+    if (!open.has(cookie & ~client_entry_busy)) table_->entries[at].cookie.compare_exchange_strong(cookie, 0, std::memory_order_release);
 }
 
 }  // namespace towpath

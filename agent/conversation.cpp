@@ -12,8 +12,6 @@ namespace towpath {
 
 namespace {
 
-constexpr std::uint64_t silence_ms = 1000;
-
 struct Packet {
   std::byte bytes[wire::max_message + 1];
   ssize_t size = 0;
@@ -57,7 +55,7 @@ std::string Asker::program() const {
   return std::string(text, static_cast<std::size_t>(size - 1));
 }
 
-Conversation::Conversation(uv_loop_t* loop, UniqueFd fd, Host& host) : fd_(std::move(fd)), host_(host), loop_(loop) {}
+Conversation::Conversation(UniqueFd fd, Host& host) : fd_(std::move(fd)), host_(host) {}
 
 void Conversation::start() {
   ucred who{};
@@ -72,10 +70,7 @@ void Conversation::wait_for_more() {
   if (over_ || watched_) return;
   watched_ = host_.sockets().watch(fd_.get(), EPOLLIN, this);
   if (!watched_) return lose();
-  if (asked_) return;
-  patience_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(loop_, handle); });
-  uv_timer_start(
-      patience_.get(), [](uv_timer_t* handle) { static_cast<Conversation*>(handle->data)->end(); }, silence_ms, 0);
+  if (!asked_) host_.on_silent(*this);
 }
 
 void Conversation::lose() {
@@ -93,7 +88,9 @@ void Conversation::read() {
                        wire::decode({packet.bytes, static_cast<std::size_t>(packet.size)}, message) &&
                        host_.may_ask(asker_, message);
     if (!valid) return lose();
-    // The room in the packet suffices for every valid ask: what is missing is room in this process.
+    // More than any ask has.
+    if (packet.lost_descriptors && packet.descriptors.size() >= wire::max_descriptors) return lose();
+    // What is missing is room in this process.
     if (packet.lost_descriptors) {
       host_.on_full();
       return asked_ ? lose() : answer(wire::Answer::refuse, ENFILE);
@@ -107,7 +104,6 @@ void Conversation::read() {
       continue;
     }
     asked_ = true;
-    patience_.reset();
     host_.on_ask(*this, message, std::move(packet.descriptors));
   }
 }
@@ -159,7 +155,6 @@ void Conversation::end() {
   over_ = true;
   answerer_ = nullptr;
   if (watched_) host_.sockets().drop(fd_.get(), this);
-  patience_.reset();
   fd_.reset();
   host_.on_over(*this);
 }

@@ -1,6 +1,7 @@
 // One asker's connection, seen from the agent. An ask comes, an answer goes, the connection ends.
 //
-//   silent      accepted; nothing valid has come yet. Closed after a second; their number is bounded.
+//   silent      accepted; nothing valid has come yet. It may be stopped (job control, a debugger, a CPU quota): time
+//               says nothing against it. The oldest one goes when there are too many.
 //   asked       the ask is with somebody (an attempt, a watch) that will answer or drop it.
 //   over        answered, or the asker is gone; freed by the control socket.
 #pragma once
@@ -12,7 +13,6 @@
 
 #include "agent/caller.h"
 #include "agent/socket_watch.h"
-#include "agent/uv.h"
 #include "base/unique_fd.h"
 #include "proto/wire.h"
 
@@ -43,6 +43,8 @@ class Conversation final : SocketWatch::Watched, public Caller {
    public:
     virtual SocketWatch& sockets() = 0;
     virtual void on_ask(Conversation& talk, const wire::Message& ask, std::vector<UniqueFd> descriptors) = 0;
+    // Nothing has been asked yet.
+    virtual void on_silent(Conversation& talk) = 0;
     virtual void on_over(Conversation& talk) = 0;
     // There was no room for the descriptors that came with an ask.
     virtual void on_full() = 0;
@@ -55,7 +57,7 @@ class Conversation final : SocketWatch::Watched, public Caller {
     ~Host() = default;
   };
 
-  Conversation(uv_loop_t* loop, UniqueFd fd, Host& host);
+  Conversation(UniqueFd fd, Host& host);
   // Looks for the ask that usually is there already.
   void start();
 
@@ -83,8 +85,6 @@ class Conversation final : SocketWatch::Watched, public Caller {
 
   UniqueFd fd_;
   Host& host_;
-  uv_loop_t* loop_;
-  UvTimer patience_;
   Asker asker_;
   Answerer* answerer_ = nullptr;
   bool asked_ = false;

@@ -39,10 +39,8 @@ bool bound_to_device(int fd) noexcept {
 bool Datagrams::silenced(const Endpoint& target) {
   if (names_.is_synthetic(target.address)) return true;
   if (policy_->udp == UdpMode::allow || !policy_->any_proxy()) return false;
-  Policy any_port = *policy_;
-  any_port.ports = {};  // is about TCP
   const std::string name = names_.name_of(target.address);
-  return decide(any_port, {name, target.address, target.port}).kind != RouteKind::direct;
+  return decide(any_port_.of(policy_), {name, target.address, target.port}).kind != RouteKind::direct;
 }
 
 wire::Reply Datagrams::lead(const wire::DatagramAsk& ask, int fd) {

@@ -3,6 +3,7 @@
 // learn which of their own addresses would be used; it may not send.
 #pragma once
 
+#include "agent/derived_policy.h"
 #include "agent/dns_stub.h"
 #include "agent/names.h"
 #include "agent/page_writer.h"
@@ -25,6 +26,7 @@ class Datagrams {
   [[nodiscard]] bool silenced(const Endpoint& target);
 
   const std::shared_ptr<const Policy>& policy_;
+  DerivedPolicy any_port_{[](Policy& policy) { policy.ports = {}; }};  // the list of ports is about TCP
   NameService& names_;
   DnsStub& stub_;
   PageWriter& page_;

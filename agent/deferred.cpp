@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include "agent/signals_blocked.h"
 #include "agent/spare_descriptors.h"
 #include "agent/supervisor/tasks.h"
 
@@ -16,9 +17,11 @@ namespace {
 
 // epoll_ctl with `socket` standing at descriptor number `number`. Whatever the agent has at that number is moved aside
 // and back: its own registrations stay valid, since the file keeps a reference and returns to the same number.
-// One thread only, and no wait in between.
+// Nobody may write to the number meanwhile, or it would be written into the program's socket: the agent has one thread,
+// and libuv's signal handlers, whose pipe may live there, have to wait.
 int epoll_ctl_at(int number, int socket, int epoll, int operation, epoll_event* event) noexcept {
   if (number == socket) return epoll_ctl(epoll, operation, socket, event) == 0 ? 0 : errno;
+  const SignalsBlocked alone;
   // One to move aside what stands at the number, one for the epoll set when that is it.
   const SpareDescriptors room;
   const UniqueFd epoll_copy(number == epoll ? fcntl(epoll, F_DUPFD_CLOEXEC, 3) : -1);

@@ -234,11 +234,8 @@ bool DnsStub::leads(const Endpoint& target) {
   }
   if (std::find(servers_.begin(), servers_.end(), target) != servers_.end()) return true;
   if (names_.is_synthetic(target.address)) return true;
-  // `ports` is about TCP: which questions may be seen by whom is not.
-  Policy any_port = *policy_;
-  any_port.ports = {};
   const std::string name = names_.name_of(target.address);
-  return decide(any_port, {name, target.address, target.port}).kind == RouteKind::tunnel;
+  return decide(any_port_.of(policy_), {name, target.address, target.port}).kind == RouteKind::tunnel;
 }
 
 Endpoint DnsStub::datagram_door(const Endpoint& server, int domain, bool v6_only) {

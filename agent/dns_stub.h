@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "agent/acceptor.h"
+#include "agent/derived_policy.h"
 #include "agent/dns_answers.h"
 #include "agent/page_writer.h"
 #include "agent/socket_owner.h"
@@ -73,6 +74,8 @@ class DnsStub {
 
   uv_loop_t* loop_;
   const std::shared_ptr<const Policy>& policy_;
+  // The list of ports is about TCP: which questions may be seen by whom is not.
+  DerivedPolicy any_port_{[](Policy& policy) { policy.ports = {}; }};
   NameService& names_;
   PageWriter& page_;
   const Log& log_;

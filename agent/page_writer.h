@@ -29,6 +29,9 @@ class PageWriter {
   // Direct verdicts that processes remember end here.
   void raise_epoch() noexcept { page_->epoch.fetch_add(1, std::memory_order_release); }
 
+  // The loop turns.
+  void beat() noexcept { page_->beats.fetch_add(1, std::memory_order_relaxed); }
+
   // Where the agent answers in the place of name servers. `at` < page_dns_doors; ports as in DnsDoor, 0 takes it back.
   void set_door(std::uint32_t at, const Endpoint& server, std::uint32_t ports) noexcept;
   void set_dns_streams(std::uint32_t ports) noexcept { page_->dns_streams.store(ports, std::memory_order_release); }

@@ -107,6 +107,16 @@ std::string without_dot(std::string name) {
   return name;
 }
 
+// False: OpenSSL did not take the name, and would then accept the certificate of any other. (It takes an empty one as
+// none.)
+bool expect(SSL* ssl, const std::string& host) {
+  if (host.empty()) return false;
+  if (IpAddress::parse(host))
+    return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host.substr(0, host.find('%')).c_str()) == 1;
+  SSL_set_hostflags(ssl, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+  return SSL_set1_host(ssl, host.c_str()) == 1 && SSL_set_tlsext_host_name(ssl, host.c_str()) == 1;
+}
+
 }  // namespace
 
 void TlsChannel::Free::operator()(SSL* ssl) const noexcept { SSL_free(ssl); }
@@ -202,13 +212,9 @@ std::unique_ptr<TlsChannel> TlsClient::open(const ProxyUrl& proxy, int fd) {
     SSL_free(ssl);
     return nullptr;
   }
-  const std::string host = without_dot(server_name_.empty() ? proxy.host : server_name_);
-  if (IpAddress::parse(host)) {
-    X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host.substr(0, host.find('%')).c_str());
-  } else {
-    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    SSL_set1_host(ssl, host.c_str());
-    SSL_set_tlsext_host_name(ssl, host.c_str());
+  if (!expect(ssl, without_dot(server_name_.empty() ? proxy.host : server_name_))) {
+    SSL_free(ssl);
+    return nullptr;
   }
   const auto [at, fresh] = sessions_.try_emplace(proxy.display());
   SSL_set_app_data(ssl, const_cast<std::string*>(&at->first));  // stays where it is: the map is node-based

@@ -16,6 +16,7 @@
 #include "config/reconsider.h"
 #include "launcher/commands.h"
 #include "launcher/descriptors.h"
+#include "launcher/hang_watch.h"
 #include "launcher/processes.h"
 
 namespace towpath {
@@ -50,7 +51,8 @@ class Supervisor {
         sources_(std::move(blueprint.sources)),
         kept_(blueprint.kept),
         log_(blueprint.log),
-        program_(program) {}
+        program_(program),
+        watch_(kept_->page.get()) {}
 
   int run() {
     if (!open()) {
@@ -59,10 +61,11 @@ class Supervisor {
     }
     while (!ended_) {
       pollfd events[] = {{signals_.get(), POLLIN, 0}, {reports_in_.get(), POLLIN, 0}};
-      if (poll(events, 2, -1) < 0 && errno != EINTR) break;
+      if (poll(events, 2, agent_ != 0 ? look_ms : -1) < 0 && errno != EINTR) break;
       // What A said before it died comes before the news of its death.
       if (events[1].revents != 0) read_reports();
       if (events[0].revents != 0) read_signals();
+      if (!ended_ && watch_.hangs(agent_)) end_hanging();
     }
     return leave();
   }
@@ -102,6 +105,7 @@ class Supervisor {
     reports_in_.reset(ends[0]);
     UniqueFd reports_out(ends[1]);
     const pid_t self = getpid();
+    watch_.begin_anew();
     agent_ = fork();
     if (agent_ == -1) return false;
     if (agent_ == 0) {
@@ -189,6 +193,16 @@ class Supervisor {
     }
   }
 
+  // What it has begun is lost, as when it dies by itself; whoever waits for its word hears the end of it.
+  void end_hanging() {
+    LogLine(*log_, Level::error, "agent_hangs")
+        .add("pid", pid_)
+        .add("agent", agent_)
+        .add("hint", "it is replaced; report this");
+    kill(agent_, SIGKILL);
+    watch_.begin_anew();
+  }
+
   void agent_died(int status) {
     if (pid_ == 0) {
       if (!failed_at_start_) std::fprintf(stderr, "towpath: the agent died before the program was started\n");
@@ -245,6 +259,7 @@ class Supervisor {
   UniqueFd go_;                          // lets C go
   std::vector<signalfd_siginfo> early_;  // from before the program's start
   pid_t agent_ = 0;
+  HangWatch watch_;
   pid_t pid_ = 0;
   bool failed_at_start_ = false;
   bool ended_ = false;

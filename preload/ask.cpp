@@ -145,18 +145,21 @@ Conversation::Heard Conversation::hear_with_descriptor(wire::Reply& out, int& de
 namespace {
 
 int ask_for_memory(wire::Ask kind) noexcept {
-  Conversation talk;
-  wire::Message ask{};
-  wire::Reply reply;
-  ask.kind = kind;
-  int fd = -1;
-  if (!talk.ok() || !talk.say(ask) || talk.hear_with_descriptor(reply, fd, true) != Conversation::Heard::reply)
+  for (int i = 0; i < most_agents; ++i) {
+    Conversation talk;
+    wire::Message ask{};
+    wire::Reply reply;
+    ask.kind = kind;
+    int fd = -1;
+    if (!talk.ok()) return -1;
+    if (!talk.say(ask) || talk.hear_with_descriptor(reply, fd, true) != Conversation::Heard::reply) continue;
+    if (reply.kind == wire::Answer::page && fd >= 0) {
+      if (kind == wire::Ask::hello) set_agent_token(reply.token);
+      return fd;
+    }
+    if (fd >= 0) sys::call(SYS_close, fd);
     return -1;
-  if (reply.kind == wire::Answer::page && fd >= 0) {
-    if (kind == wire::Ask::hello) set_agent_token(reply.token);
-    return fd;
   }
-  if (fd >= 0) sys::call(SYS_close, fd);
   return -1;
 }
 

@@ -40,6 +40,10 @@ class Conversation {
   std::byte packet_[wire::max_message];  // what `out` of hear() points into
 };
 
+// An agent that goes over a question, or had no room for the one who asks, leaves the question to its successor, which
+// hears the same socket: so often is it asked.
+inline constexpr int most_agents = 2;
+
 // A new read-only descriptor of the agent's page, or -1.
 int ask_for_page() noexcept;
 // The same of the table of clients.

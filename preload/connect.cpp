@@ -100,8 +100,9 @@ int refused(int fd, bool dialled, int error) noexcept {
   return fail(error);
 }
 
-// The agent's side of one connect, from the ask to what the program gets.
-int converse(wire::Message& ask, std::span<const int> descriptors, const sockaddr* address, socklen_t size) noexcept {
+// The agent's side of one connect, from the ask to what the program gets. `unheard`: there was no answer at all.
+int converse(wire::Message& ask, std::span<const int> descriptors, const sockaddr* address, socklen_t size,
+             bool& unheard) noexcept {
   const int fd = ask.connect.fd;
   const bool blocking = ask.connect.blocking;
   timeval timeout{};
@@ -112,18 +113,21 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
   const std::uint32_t epoch = verdict_epoch();
   Conversation talk;
   bool dialled = false;
+  unheard = talk.ok();
   if (!talk.say(ask, descriptors)) return fail(ENETDOWN);
   for (;;) {
     wire::Reply reply;
     const auto heard = talk.hear(reply, blocking, timeout);
     if (heard == Conversation::Heard::interrupted || heard == Conversation::Heard::timed_out) {
       // As in the kernel: the call ends, the attempt goes on.
+      unheard = false;
       ask.kind = wire::Ask::detach;
       note_gated();
       talk.say(ask);
       return fail(heard == Conversation::Heard::interrupted ? EINTR : EINPROGRESS);
     }
     if (heard == Conversation::Heard::lost) return refused(fd, dialled, ENETDOWN);
+    unheard = false;
     switch (reply.kind) {
       case wire::Answer::direct: remember_direct(ask.connect.target, epoch); return connect_directly(fd, address, size);
       case wire::Answer::instead: {
@@ -176,7 +180,12 @@ int stream_connect(int fd, const Endpoint& target, const sockaddr* address, sock
   ask.connect.registration_count = static_cast<std::uint8_t>(early);
   int descriptors[wire::max_descriptors] = {fd};
   for (std::size_t i = 0; i < early; ++i) descriptors[1 + i] = ask.connect.registrations[i].epoll;
-  return converse(ask, {descriptors, 1 + early}, address, size);
+  bool unheard = false;
+  int result = -1;
+  // Asked again only when no agent took the socket: what one of them began, no other goes on with.
+  for (int i = 0; i < most_agents && (i == 0 || (unheard && known_socket_entry(cookie) == nullptr)); ++i)
+    result = converse(ask, {descriptors, 1 + early}, address, size, unheard);
+  return result;
 }
 
 }  // namespace

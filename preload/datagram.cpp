@@ -69,16 +69,18 @@ Verdict ask_agent(int fd, const Endpoint& target, int domain, bool connects) noe
   wire::Message ask{};
   ask.kind = wire::Ask::datagram;
   ask.datagram = {target, cookie_of(fd), domain, connects};
-  Conversation talk;
-  wire::Reply reply;
-  if (!talk.say(ask, {&fd, 1}) || talk.hear(reply, false) != Conversation::Heard::reply)
-    return {Fate::refused, {}, ENETDOWN};
-  switch (reply.kind) {
-    case wire::Answer::direct: remember_direct(target, epoch, Traffic::datagram); return {};
-    case wire::Answer::instead: return {Fate::instead, reply.endpoint, 0};
-    case wire::Answer::muted: return {Fate::muted, {}, 0};
-    default: return {Fate::refused, {}, reply.number != 0 ? reply.number : ENETUNREACH};
+  for (int i = 0; i < most_agents; ++i) {
+    Conversation talk;
+    wire::Reply reply;
+    if (!talk.say(ask, {&fd, 1}) || talk.hear(reply, false) != Conversation::Heard::reply) continue;
+    switch (reply.kind) {
+      case wire::Answer::direct: remember_direct(target, epoch, Traffic::datagram); return {};
+      case wire::Answer::instead: return {Fate::instead, reply.endpoint, 0};
+      case wire::Answer::muted: return {Fate::muted, {}, 0};
+      default: return {Fate::refused, {}, reply.number != 0 ? reply.number : ENETUNREACH};
+    }
   }
+  return {Fate::refused, {}, ENETDOWN};
 }
 
 Verdict judge(int fd, const Endpoint& target, int domain, bool connects) noexcept {

@@ -53,8 +53,6 @@ void ask_name(const char* name, int family, NameAnswer& out) noexcept {
   out.kind = NameAnswer::Kind::refused;
   out.candidate_count = 0;
   out.unusable = std::strlen(name) > wire::max_name;
-  // An agent that dies over a question leaves it to its successor, which hears the same socket and knows the names.
-  constexpr int most_agents = 2;
   for (int i = 0; i < most_agents && !out.unusable; ++i) {
     Conversation talk;
     wire::Message ask{};
@@ -103,16 +101,19 @@ bool name_of_synthetic(const IpAddress& address, std::span<char, wire::max_name 
   if (!active()) return false;
   const Page* known = page();
   if (known == nullptr || !is_synthetic(*known, address)) return false;
-  Conversation talk;
-  wire::Message ask{};
-  wire::Reply reply;
-  ask.kind = wire::Ask::reverse;
-  ask.reverse = address;
-  if (!talk.say(ask) || talk.hear(reply, false) != Conversation::Heard::reply || reply.kind != wire::Answer::name)
-    return false;
-  std::memcpy(out.data(), reply.name.data(), reply.name.size());
-  out[reply.name.size()] = '\0';
-  return true;
+  for (int i = 0; i < most_agents; ++i) {
+    Conversation talk;
+    wire::Message ask{};
+    wire::Reply reply;
+    ask.kind = wire::Ask::reverse;
+    ask.reverse = address;
+    if (!talk.say(ask) || talk.hear(reply, false) != Conversation::Heard::reply) continue;
+    if (reply.kind != wire::Answer::name) return false;
+    std::memcpy(out.data(), reply.name.data(), reply.name.size());
+    out[reply.name.size()] = '\0';
+    return true;
+  }
+  return false;
 }
 
 }  // namespace towpath

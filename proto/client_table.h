@@ -3,7 +3,7 @@
 // the client itself, and getpeername finds it after fork, exec, dup and descriptor passing.
 //
 // Writers claim a free entry by compare-and-swap, nobody ever changes one that is in use. The agent frees those whose
-// socket is closed. The file is sealed against shrinking; what a process of the tree can do to it is make addresses
+// socket is closed, claimed ones among them. The file is sealed against shrinking; what a process of the tree can do to it is make addresses
 // wrong for its own tree (docs/threat-model.md).
 #pragma once
 
@@ -17,7 +17,8 @@ namespace towpath {
 inline constexpr std::uint32_t client_table_magic = 0x43505754;  // "TWPC"
 inline constexpr std::uint32_t client_table_entries = 65536;
 inline constexpr std::uint32_t client_table_window = 32;
-inline constexpr std::uint64_t client_entry_busy = ~std::uint64_t{0};
+// Beside the cookie: being written. A writer that is killed leaves it behind, and its socket is closed then.
+inline constexpr std::uint64_t client_entry_busy = std::uint64_t{1} << 63;
 
 struct ClientEntry {
   std::atomic<std::uint64_t> cookie;  // 0: free; written last
@@ -48,11 +49,11 @@ struct ClientTable {
 // False: no room, closed sockets must be swept out first.
 [[nodiscard]] inline bool note_client(ClientTable& table, std::uint64_t cookie, const Endpoint& client,
                                       const Endpoint& peer) noexcept {
-  if (cookie == 0) return false;
+  if (cookie == 0 || (cookie & client_entry_busy) != 0) return false;
   for (std::uint32_t i = 0; i < client_table_window; ++i) {
     ClientEntry& entry = table.entries[(client_hash(cookie) + i) % client_table_entries];
     std::uint64_t expected = 0;
-    if (!entry.cookie.compare_exchange_strong(expected, client_entry_busy, std::memory_order_acquire)) continue;
+    if (!entry.cookie.compare_exchange_strong(expected, cookie | client_entry_busy, std::memory_order_acquire)) continue;
     entry.client.set(client.address);
     entry.client_port = client.port;
     entry.peer.set(peer.address);

@@ -83,6 +83,8 @@ struct Page {
   std::atomic<std::uint32_t> udp_blocked;    // datagrams to anywhere but this host are a question to the agent
   std::atomic<std::uint32_t> setuid_direct;  // programs that nothing of ours can follow may run
   std::atomic<PageNet> net;                  // what the configuration says of the net (preload/supervised)
+  std::atomic<std::uint32_t> beats;          // raised every second by an agent that somebody watches over
+  std::uint8_t unused[4];
   DnsDoor doors[page_dns_doors];
   PageEntry entries[page_entries];
   PageNotice notices[page_notices];

@@ -1,12 +1,14 @@
 """The agent or P dies at the wrong moment: the program keeps its status, its tunnels' ends and its way to the proxy."""
 
+import errno
 import os
 import signal
+import threading
 
 from lab import netns, proc, tree
 from lab.case import main
 from lab.origin import Origin
-from lab.proxy import Proxy
+from lab.proxy import Proxy, grant, held
 from lab.tree import RunCase
 
 PYTHON = "/usr/bin/python3"
@@ -84,6 +86,38 @@ class Restart(RunCase):
         self.assertIn("event=agent_died", self.errors())
         self.tell("exit 7")
         self.assertEqual(self.caller.wait_code(), 7)
+
+    def test_an_agent_that_hangs_is_replaced(self):
+        """A connect that it had begun ends, one that it had not heard of goes on with the next agent."""
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+        answer, self.proxy.answer = self.proxy.answer, held(grant(), gate)
+        self.tell("fetch")
+        proc.wait_until(self.proxy.targets, "the request at the proxy")
+        os.kill(self.agent, signal.SIGSTOP)
+        hanging, self.agent = self.agent, tree.agent_of(self.caller.pid, [self.agent], timeout=30)
+        self.assertEqual(self.wait_lines(2)[1], f"failed [Errno {errno.ENETDOWN}] Network is down")
+        self.assertIn(f"event=agent_hangs pid={self.program} agent={hanging} ", self.errors())
+        gate.set()
+        self.proxy.answer = answer
+        os.kill(self.agent, signal.SIGSTOP)
+        self.tell("fetch")
+        self.agent = tree.agent_of(self.caller.pid, [self.agent], timeout=30)
+        self.assertEqual(self.wait_lines(3)[2], "fetched HTTP/1.1 200 OK")
+        self.tell("exit 7")
+        self.assertEqual(self.caller.wait_code(), 7)
+
+    def test_an_agent_in_a_debugger_is_let_be(self):
+        """For longer than P takes to find that it hangs."""
+        self.need("gdb")
+        gdb = self.spawn("gdb", "gdb", "-q", "-batch-silent", "-p", self.agent, "-ex", "shell echo held; sleep 10", "-ex", "detach")
+        gdb.wait_line("held", timeout=20)
+        gdb.wait(timeout=30)
+        self.assertEqual(tree.agent_of(self.caller.pid), self.agent)
+        self.assertEqual(self.fetch(), "fetched HTTP/1.1 200 OK")
+        self.assertNotIn("agent_hangs", self.errors())
+        self.tell("exit 0")
+        self.assertEqual(self.caller.wait_code(), 0)
 
     def test_an_ask_that_comes_while_there_is_no_agent_waits_for_the_next(self):
         os.kill(self.caller.pid, signal.SIGSTOP)  # P cannot start one

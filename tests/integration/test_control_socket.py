@@ -5,14 +5,16 @@ import array
 import os
 import random
 import re
+import select
+import signal
 import socket
-import struct
 
 from lab import netns, proxy
 from lab.case import LabCase, main
-from lab.machine import Machine, probe
+from lab.machine import Machine, address, probe
 from lab.origin import RawOrigin
 from lab.proc import scaled, wait_until
+from lab.tree import status_fields
 
 FAR = ("192.0.2.7", 22)
 BANNER = b"220 lab\r\n"
@@ -116,7 +118,7 @@ class ControlSocket(LabCase):
         tcp = [socket.socket() for _ in range(2)]
         unix = socket.socket(socket.AF_UNIX)
         self.addCleanup(lambda: [os.close(one) for one in pipe] + [one.close() for one in (*tcp, unix)])
-        many = [tcp[0].fileno()] * 20
+        many = [tcp[0].fileno()] * 30
         for packet in packets:
             # A right token, and everything else wrong: no descriptor, of another kind, another socket, too many.
             for passed in ((), (pipe[0],), (tcp[0].fileno(),), (unix.fileno(),), (tcp[0].fileno(), pipe[0]), tuple(many)):
@@ -140,6 +142,8 @@ class ControlSocket(LabCase):
                 one.close()
         self.serves()
         wait_until(lambda: self.descriptors() <= before + 2, "the agent closing what strangers sent")
+        # Too many descriptors are the stranger's fault.
+        self.assertNotIn("agent_full", self.m.process.err)
         # Sockets that were passed under a wrong identity are as they were.
         self.assertRaises(OSError, tcp[0].getpeername)
 
@@ -149,9 +153,56 @@ class ControlSocket(LabCase):
         silent = [self.reach() for _ in range(1000)]
         self.serves()
         for one in silent:
-            self.assertEqual(one.recv(1), b"")
-        wait_until(lambda: self.descriptors() <= before + 2, "the agent closing silent connections")
+            one.close()
+        wait_until(lambda: self.descriptors() <= before + 2, "the agent closing what has gone")
         self.serves()
+
+    def test_the_oldest_of_a_crowd_of_silent_connections_goes(self):
+        """A quarter of what the agent may have open: 256 of 1024."""
+        self.around = (self.need("prlimit"), "--nofile=1024")
+        self.start_machine()
+        silent = [self.reach() for _ in range(300)]
+        self.assertEqual(silent[0].recv(1), b"")
+        self.serves()
+        self.assertEqual([one.recv(1) for one in silent[1:44]], [b""] * 43)
+        silent[-1].setblocking(False)
+        self.assertRaises(BlockingIOError, silent[-1].recv, 1)
+
+    def test_a_program_that_is_stopped_in_mid_connect(self):
+        """At every system call of a connect in turn, by strace; longer than anybody is waited for who is thought gone."""
+        self.need("strace")
+        self.start_machine()
+        self.serves()
+        stopped = []
+        for call, when in (("socket", 1), ("socket", 2), ("setsockopt", 1), ("connect", 1), ("getsockopt", 1), ("getsockopt", 3),
+                           ("sendmsg", 1), ("recvfrom", 1), ("recvfrom", 2), ("close", 1), ("close", 2)):
+            with self.subTest(after=call, when=when):
+                strace = self.spawn("strace", "strace", "-qq", "-o", os.devnull, "-p", self.m.pid, "-e", f"trace={call}",
+                                    "-e", f"inject={call}:signal=STOP:when={when}")
+                wait_until(lambda: status_fields(open(f"/proc/{self.m.pid}/status").read())["TracerPid"] != "0", "strace",
+                           process=strace)
+                fd = self.m.begin("socket", socket.AF_INET, socket.SOCK_STREAM, 0, how="call")
+                self.go_on_when_stopped(fd, call, stopped)
+                fd = self.m.end(fd).result
+                connecting = self.m.begin("connect", fd, address(FAR), len(address(FAR)), how="call")
+                self.go_on_when_stopped(connecting, call, stopped)
+                self.assertEqual(self.m.end(connecting).error, 0)
+                strace.stop()
+                self.assertEqual(self.m.read(fd), BANNER)
+                self.m.close(fd)
+        self.assertLessEqual({"socket", "connect", "sendmsg", "getsockopt"}, set(stopped))
+        self.assertEqual(self.m.agent(), self.agent)
+
+    def go_on_when_stopped(self, call, name, stopped):
+        def look():
+            with open(f"/proc/{self.m.pid}/stat") as file:
+                return file.read().rpartition(")")[2].split()[0] == "t" or self.m.ended(call)
+        wait_until(look, "the program stopping")
+        if self.m.ended(call):
+            return
+        stopped.append(name)
+        select.select([], [], [], 2)  # the time is what this is about
+        os.kill(self.m.pid, signal.SIGCONT)
 
     def test_many_threads(self):
         for libc in ("glibc", "musl"):

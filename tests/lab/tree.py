@@ -48,11 +48,11 @@ def agents():
     return [pid for pid in netns.processes() if name(pid) == AGENT]
 
 
-def agent_of(supervisor, other_than=()):
+def agent_of(supervisor, other_than=(), timeout=10.0):
     """The agent that P started, once it is there."""
     def search():
         return next((pid for pid in children(supervisor) if name(pid) == AGENT and pid not in other_than), None)
-    return proc.wait_until(search, f"agent of {supervisor}")
+    return proc.wait_until(search, f"agent of {supervisor}", timeout)
 
 
 def status_fields(text):
