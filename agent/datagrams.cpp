@@ -42,7 +42,8 @@ bool Datagrams::silenced(const Endpoint& target) {
   Policy any_port = *policy_;
   any_port.ports = {};  // is about TCP
   const std::string name = names_.name_of(target.address);
-  return decide(any_port, {name, target.address, target.port}).kind != RouteKind::direct;
+  const Surroundings around{{}, host_.addresses(), host_.name()};
+  return decide(any_port, {name, target.address, target.port}, around).kind != RouteKind::direct;
 }
 
 wire::Reply Datagrams::lead(const wire::DatagramAsk& ask, int fd) {

@@ -6,6 +6,7 @@
 #include "agent/dns_stub.h"
 #include "agent/names.h"
 #include "agent/page_writer.h"
+#include "agent/this_host.h"
 #include "config/policy.h"
 #include "proto/wire.h"
 
@@ -13,9 +14,9 @@ namespace towpath {
 
 class Datagrams {
  public:
-  Datagrams(const std::shared_ptr<const Policy>& policy, NameService& names, DnsStub& stub, PageWriter& page,
-            const Log& log)
-      : policy_(policy), names_(names), stub_(stub), page_(page), log_(log) {}
+  Datagrams(const std::shared_ptr<const Policy>& policy, ThisHost& host, NameService& names, DnsStub& stub,
+            PageWriter& page, const Log& log)
+      : policy_(policy), host_(host), names_(names), stub_(stub), page_(page), log_(log) {}
 
   // `fd` is the socket that the ask is about, checked against it.
   [[nodiscard]] wire::Reply judge(const wire::DatagramAsk& ask, int fd);
@@ -25,6 +26,7 @@ class Datagrams {
   [[nodiscard]] bool silenced(const Endpoint& target);
 
   const std::shared_ptr<const Policy>& policy_;
+  ThisHost& host_;
   NameService& names_;
   DnsStub& stub_;
   PageWriter& page_;

@@ -26,8 +26,8 @@ namespace towpath {
 
 class DnsStub {
  public:
-  DnsStub(uv_loop_t* loop, const std::shared_ptr<const Policy>& policy, NameService& names, Lookup& lookup,
-          PageWriter& page, const Log& log);
+  DnsStub(uv_loop_t* loop, const std::shared_ptr<const Policy>& policy, ThisHost& host, NameService& names,
+          Lookup& lookup, PageWriter& page, const Log& log);
   ~DnsStub();
 
   // Must questions to this address come here? Those to the machine's own name servers, wherever they are, and to any

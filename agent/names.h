@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/this_host.h"
 #include "config/policy.h"
 #include "resolver/known_names.h"
 #include "resolver/lookup.h"
@@ -16,7 +17,8 @@ namespace towpath {
 
 class NameService {
  public:
-  NameService(SyntheticNames table, Lookup& lookup) : table_(std::move(table)), lookup_(lookup) {
+  NameService(SyntheticNames table, Lookup& lookup, ThisHost& host)
+      : table_(std::move(table)), lookup_(lookup), host_(host) {
     known_.keep_in(table_.spare());
   }
 
@@ -43,6 +45,7 @@ class NameService {
   SyntheticNames table_;
   KnownNames known_;
   Lookup& lookup_;
+  ThisHost& host_;
 };
 
 }  // namespace towpath
