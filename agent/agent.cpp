@@ -71,9 +71,10 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
       page_(std::move(page)),
       sockets_(loop),
       lookup_(loop),
-      names_(std::move(names), lookup_),
-      dns_(loop, policy_, names_, lookup_, page_, log_),
-      datagrams_(policy_, names_, dns_, page_, log_),
+      host_(loop, [this] { page_.raise_epoch(); }),
+      names_(std::move(names), lookup_, host_),
+      dns_(loop, policy_, host_, names_, lookup_, page_, log_),
+      datagrams_(policy_, host_, names_, dns_, page_, log_),
       door_(loop),
       inbound_(*this, policy_->reverse, page_.inbound(), kept.clients.get(), log_),
       desk_(inbound_),
@@ -207,8 +208,10 @@ Ruling Agent::judge_connect(const wire::ConnectAsk& ask, UniqueFd& socket, const
   order.asker = asker;
   const std::string target = target_text(order.name, ask.target);
   if (synthetic && order.name.empty()) return refuse(asker, target, nullptr, {Err::no_such_synthetic, Stage::lookup});
+  Surroundings around{proxy_endpoints_, {}, host_.name()};
+  if (!synthetic) around.own_addresses = host_.addresses();
   Decision decision =
-      decide(*policy_, {order.name, synthetic ? IpAddress{} : ask.target.address, ask.target.port}, proxy_endpoints_);
+      decide(*policy_, {order.name, synthetic ? IpAddress{} : ask.target.address, ask.target.port}, around);
   if (decision.kind == RouteKind::refused)
     return refuse(asker, target, nullptr, {Err::bad_configuration, Stage::config}, decision.rule);
   if (decision.kind == RouteKind::direct && !synthetic) {

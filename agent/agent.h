@@ -141,6 +141,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   DeathBell bell_;
   SocketWatch sockets_;
   Lookup lookup_;
+  ThisHost host_;
   NameService names_;
   DnsStub dns_;
   Datagrams datagrams_;

@@ -40,7 +40,8 @@ bool Datagrams::silenced(const Endpoint& target) {
   if (names_.is_synthetic(target.address)) return true;
   if (policy_->udp == UdpMode::allow || !policy_->any_proxy()) return false;
   const std::string name = names_.name_of(target.address);
-  return decide(any_port_.of(policy_), {name, target.address, target.port}).kind != RouteKind::direct;
+  const Surroundings around{{}, host_.addresses(), host_.name()};
+  return decide(any_port_.of(policy_), {name, target.address, target.port}, around).kind != RouteKind::direct;
 }
 
 wire::Reply Datagrams::lead(const wire::DatagramAsk& ask, int fd) {

@@ -7,6 +7,7 @@
 #include "agent/dns_stub.h"
 #include "agent/names.h"
 #include "agent/page_writer.h"
+#include "agent/this_host.h"
 #include "config/policy.h"
 #include "proto/wire.h"
 
@@ -14,9 +15,9 @@ namespace towpath {
 
 class Datagrams {
  public:
-  Datagrams(const std::shared_ptr<const Policy>& policy, NameService& names, DnsStub& stub, PageWriter& page,
-            const Log& log)
-      : policy_(policy), names_(names), stub_(stub), page_(page), log_(log) {}
+  Datagrams(const std::shared_ptr<const Policy>& policy, ThisHost& host, NameService& names, DnsStub& stub,
+            PageWriter& page, const Log& log)
+      : policy_(policy), host_(host), names_(names), stub_(stub), page_(page), log_(log) {}
 
   // `fd` is the socket that the ask is about, checked against it.
   [[nodiscard]] wire::Reply judge(const wire::DatagramAsk& ask, int fd);
@@ -27,6 +28,7 @@ class Datagrams {
 
   const std::shared_ptr<const Policy>& policy_;
   DerivedPolicy any_port_{[](Policy& policy) { policy.ports = {}; }};  // the list of ports is about TCP
+  ThisHost& host_;
   NameService& names_;
   DnsStub& stub_;
   PageWriter& page_;

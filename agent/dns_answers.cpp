@@ -1,5 +1,6 @@
 #include "agent/dns_answers.h"
 
+#include "config/decide.h"
 #include "config/host_name.h"
 
 #include <algorithm>
@@ -22,6 +23,12 @@ bool concerns_addresses(const dns::Question& question) noexcept {
          question.type == dns::type::any;
 }
 
+// A service's own labels ("_http._tcp.deb.debian.org") stand in front of the host that a policy speaks of.
+std::string_view host_in(std::string_view name) noexcept {
+  while (name.starts_with('_') && name.find('.') != name.npos) name.remove_prefix(name.find('.') + 1);
+  return name;
+}
+
 void say(const dns::Question& question, dns::Rcode code, std::size_t limit, const DnsAnswers::Done& done,
          const IpAddress& address = {}, std::string_view pointer = {}) {
   std::byte out[most_own_bytes];
@@ -33,10 +40,11 @@ void say(const dns::Question& question, dns::Rcode code, std::size_t limit, cons
 
 }  // namespace
 
-DnsAnswers::DnsAnswers(uv_loop_t* loop, const std::shared_ptr<const Policy>& policy, NameService& names, Lookup& lookup,
-                       const Log& log, Learnt learnt)
+DnsAnswers::DnsAnswers(uv_loop_t* loop, const std::shared_ptr<const Policy>& policy, ThisHost& host, NameService& names,
+                       Lookup& lookup, const Log& log, Learnt learnt)
     : loop_(loop),
       policy_(policy),
+      host_(host),
       names_(names),
       lookup_(lookup),
       log_(log),
@@ -73,12 +81,22 @@ void DnsAnswers::judge(std::span<const std::byte> query, const dns::Question& qu
   const std::string name(question.text());
   if (question.type == dns::type::ptr && question.klass == dns::class_internet) {
     const IpAddress address = dns::reverse_address(name);
-    if (!address || !names_.is_synthetic(address)) return pass_on(query, question, asked, limit, std::move(done));
-    const std::string behind = names_.name_of(address);
-    return say(question, behind.empty() ? dns::Rcode::no_such_name : dns::Rcode::ok, limit, done, {}, behind);
+    if (address && names_.is_synthetic(address)) {
+      const std::string behind = names_.name_of(address);
+      return say(question, behind.empty() ? dns::Rcode::no_such_name : dns::Rcode::ok, limit, done, {}, behind);
+    }
   }
   const bool is_root = question.wire_size == 5;
-  if (!concerns_addresses(question) || is_root) return pass_on(query, question, asked, limit, std::move(done));
+  if (is_root) return pass_on(query, question, asked, limit, std::move(done));
+  if (!concerns_addresses(question)) {
+    if (policy_->other_types == OtherTypes::forward || may_be_seen(question))
+      return pass_on(query, question, asked, limit, std::move(done));
+    LogLine(log_, Level::debug, "dns_kept")
+        .add("name", question.named ? name : "(no text)")
+        .add("type", std::int64_t{question.type})
+        .add("hint", "proxy.dnsOtherTypes: forward sends such questions to the name servers");
+    return say(question, dns::Rcode::ok, limit, done);
+  }
   // What no name can look like is no host's name, and nothing that could be judged.
   const std::string normal = question.named ? normalise_name(name) : std::string();
   if (normal.empty()) return say(question, dns::Rcode::no_such_name, limit, done);
@@ -87,6 +105,24 @@ void DnsAnswers::judge(std::span<const std::byte> query, const dns::Question& qu
   if (!asks_for_addresses(question)) return say(question, dns::Rcode::ok, limit, done);
   if (is_candidate(normal)) return try_candidate(question, limit, std::move(done));
   synthetic(question, limit, done);
+}
+
+bool DnsAnswers::may_be_seen(const dns::Question& question) const {
+  if (!question.named) return false;
+  const std::string_view name = question.text();
+  if (const IpAddress address = dns::reverse_address(name)) {
+    const Surroundings around{{}, host_.addresses(), {}};
+    Policy any_port = *policy_;
+    any_port.ports = {};
+    if (decide(any_port, {{}, address, 443}, around).kind == RouteKind::direct) return true;
+  }
+  // A name that is no host's ("0/25.2.0.192.in-addr.arpa") is judged by the domain that it is in.
+  std::string_view whole = name;
+  while (normalise_name(whole).empty() && whole.find('.') != whole.npos) whole.remove_prefix(whole.find('.') + 1);
+  for (const std::string_view part : {whole, host_in(whole)})
+    if (const std::string normal = normalise_name(part); !normal.empty() && !names_.may_tunnel(*policy_, normal))
+      return true;
+  return false;
 }
 
 void DnsAnswers::synthetic(const dns::Question& question, std::size_t limit, const Done& done) {

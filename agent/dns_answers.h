@@ -6,6 +6,8 @@
 //                                             whether it exists, silence of a second counts as no (NXDOMAIN)
 //   SVCB, HTTPS, ANY of such a name           an empty answer: a hint past the synthetic address would be no use
 //   PTR of a synthetic address                the name
+//   any other type, of a name or (PTR) of an
+//   address that may be tunnelled             an empty answer, or with `dnsOtherTypes: forward` as everything else
 //   everything else                           passed on to the name servers of resolv.conf and back; addresses are
 //                                             remembered with the name, so that a later connect is judged by it
 #pragma once
@@ -22,6 +24,7 @@
 #include "agent/log.h"
 #include "agent/names.h"
 #include "agent/uv.h"
+#include "agent/this_host.h"
 #include "config/policy.h"
 #include "proto/dns_message.h"
 #include "resolver/lookup.h"
@@ -38,8 +41,8 @@ class DnsAnswers {
   static constexpr std::uint64_t candidate_ms = 1000;
 
   // Borrows everything, the policy as the agent has it at the time of a question.
-  DnsAnswers(uv_loop_t* loop, const std::shared_ptr<const Policy>& policy, NameService& names, Lookup& lookup,
-             const Log& log, Learnt learnt);
+  DnsAnswers(uv_loop_t* loop, const std::shared_ptr<const Policy>& policy, ThisHost& host, NameService& names,
+             Lookup& lookup, const Log& log, Learnt learnt);
   ~DnsAnswers();
 
   // `asked`: the name server that the program asked, none when it did not say. `limit`: how long a reply may be; 0:
@@ -72,10 +75,13 @@ class DnsAnswers {
   void try_candidate(const dns::Question& question, std::size_t limit, Done done);
   void decided(std::uint64_t key, bool exists);
   void synthetic(const dns::Question& question, std::size_t limit, const Done& done);
+  // Of a type that is not about addresses: may the name servers of this machine hear of it?
+  [[nodiscard]] bool may_be_seen(const dns::Question& question) const;
   [[nodiscard]] bool is_candidate(std::string_view name);
 
   uv_loop_t* loop_;
   const std::shared_ptr<const Policy>& policy_;
+  ThisHost& host_;
   NameService& names_;
   Lookup& lookup_;
   const Log& log_;

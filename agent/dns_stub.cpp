@@ -127,14 +127,14 @@ class DnsStub::Stream {
   UvTimer timer_;
 };
 
-DnsStub::DnsStub(uv_loop_t* loop, const std::shared_ptr<const Policy>& policy, NameService& names, Lookup& lookup,
-                 PageWriter& page, const Log& log)
+DnsStub::DnsStub(uv_loop_t* loop, const std::shared_ptr<const Policy>& policy, ThisHost& host, NameService& names,
+                 Lookup& lookup, PageWriter& page, const Log& log)
     : loop_(loop),
       policy_(policy),
       names_(names),
       page_(page),
       log_(log),
-      answers_(loop, policy, names, lookup, log, [&page] { page.raise_epoch(); }) {
+      answers_(loop, policy, host, names, lookup, log, [&page] { page.raise_epoch(); }) {
   // What an agent before this one told the programs stays true.
   const Page& before = page_.page();
   const std::uint32_t count = std::min(before.dns_doors.load(), page_dns_doors);

@@ -27,8 +27,8 @@ namespace towpath {
 
 class DnsStub {
  public:
-  DnsStub(uv_loop_t* loop, const std::shared_ptr<const Policy>& policy, NameService& names, Lookup& lookup,
-          PageWriter& page, const Log& log);
+  DnsStub(uv_loop_t* loop, const std::shared_ptr<const Policy>& policy, ThisHost& host, NameService& names,
+          Lookup& lookup, PageWriter& page, const Log& log);
   ~DnsStub();
 
   // Must questions to this address come here? Those to the machine's own name servers, wherever they are, and to any
@@ -74,8 +74,12 @@ class DnsStub {
 
   uv_loop_t* loop_;
   const std::shared_ptr<const Policy>& policy_;
-  // The list of ports is about TCP: which questions may be seen by whom is not.
-  DerivedPolicy any_port_{[](Policy& policy) { policy.ports = {}; }};
+  // The list of ports is about TCP, not about who may see questions. And a name server on this host's link (a cloud's,
+  // a node's cache) passes questions on: that it can be reached without the proxy does not mean that it may see names.
+  DerivedPolicy any_port_{[](Policy& policy) {
+    policy.ports = {};
+    policy.link_local = LinkLocal::tunnel;
+  }};
   NameService& names_;
   PageWriter& page_;
   const Log& log_;

@@ -2,8 +2,6 @@
 
 #include <ctime>
 
-#include <unistd.h>
-
 #include "config/decide.h"
 #include "proto/wire.h"
 #include "resolver/resolv_conf.h"
@@ -19,15 +17,10 @@ std::uint64_t now_seconds() noexcept {
   return static_cast<std::uint64_t>(time.tv_sec);
 }
 
-std::string own_host_name() {
-  char text[256] = {};
-  return gethostname(text, sizeof text - 1) == 0 ? normalise_name(text) : std::string();
-}
-
 }  // namespace
 
 bool NameService::is_local(const std::string& name) {
-  return name == "localhost" || name == own_host_name() || !lookup_.in_hosts(name).empty();
+  return name == "localhost" || name == host_.name() || !lookup_.in_hosts(name).empty();
 }
 
 bool NameService::may_tunnel(const Policy& policy, const std::string& name) {

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "agent/this_host.h"
 #include "config/policy.h"
 #include "resolver/known_names.h"
 #include "resolver/lookup.h"
@@ -17,7 +18,8 @@ namespace towpath {
 
 class NameService {
  public:
-  NameService(SyntheticNames table, Lookup& lookup) : table_(std::move(table)), lookup_(lookup) {
+  NameService(SyntheticNames table, Lookup& lookup, ThisHost& host)
+      : table_(std::move(table)), lookup_(lookup), host_(host) {
     known_.keep_in(table_.spare());
   }
 
@@ -47,6 +49,7 @@ class NameService {
   KnownNames known_;
   Lookup& lookup_;
   std::unordered_map<std::string, std::uint64_t> own_expansions_;  // until when, in seconds
+  ThisHost& host_;
 };
 
 }  // namespace towpath

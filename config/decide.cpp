@@ -44,11 +44,20 @@ Choice choose(const Policy& policy, std::uint16_t port) noexcept {
   return {};
 }
 
-std::string_view always_direct(const Subject& subject) {
+bool is_ipv4_link_local(const IpAddress& address) noexcept { return address.in_prefix(IpAddress::v4(0xa9fe0000), 16); }
+
+std::string_view always_direct(const Policy& policy, const Subject& subject, const Surroundings& around) {
   if (subject.name == "localhost") return "localhost";
   if (subject.any_address([](const IpAddress& a) { return a.is_loopback(); })) return "loopback";
   if (subject.any_address([](const IpAddress& a) { return a.is_unspecified(); })) return "this host";
   if (subject.any_address([](const IpAddress& a) { return a.is_link_local(); })) return "link-local";
+  if (policy.link_local == LinkLocal::direct && subject.any_address(is_ipv4_link_local)) return "link-local";
+  if (!subject.name.empty() && subject.name == around.own_name) return "this host's name";
+  const auto is_own = [&](const IpAddress& a) {
+    return std::find(around.own_addresses.begin(), around.own_addresses.end(), a.without_scope()) !=
+           around.own_addresses.end();
+  };
+  if (subject.any_address(is_own)) return "this host's own address";
   return {};
 }
 
@@ -87,13 +96,14 @@ std::string_view name_of(RouteKind kind) noexcept {
   return "";
 }
 
-Decision decide(const Policy& policy, const Destination& destination, std::span<const Endpoint> proxy_endpoints) {
+Decision decide(const Policy& policy, const Destination& destination, const Surroundings& around) {
   const auto direct = [](std::string rule) { return Decision{RouteKind::direct, {}, std::move(rule)}; };
   const std::string port = std::to_string(destination.port);
   const Subject subject(policy, destination.name, destination.address);
 
-  if (const std::string_view rule = always_direct(subject); !rule.empty()) return direct(std::string(rule));
-  if (is_proxy(policy, subject, destination.port, proxy_endpoints)) return direct("the proxy itself");
+  if (const std::string_view rule = always_direct(policy, subject, around); !rule.empty())
+    return direct(std::string(rule));
+  if (is_proxy(policy, subject, destination.port, around.proxy_endpoints)) return direct("the proxy itself");
   if (ExemptRules::Match match = exempt_match(policy, subject, destination.port); match.exempt)
     return direct("exempt " + match.rule);
   if (!policy.ports.contains(destination.port)) return direct("port " + port + " is not in ports");
@@ -105,7 +115,7 @@ Decision decide(const Policy& policy, const Destination& destination, std::span<
 
 NameOutlook outlook(const Policy& policy, std::string_view name) {
   const Subject subject(policy, name, {});
-  if (!policy.any_proxy() || subject.empty() || !always_direct(subject).empty()) return {false, true};
+  if (!policy.any_proxy() || subject.empty() || !always_direct(policy, subject, {}).empty()) return {false, true};
   const ExemptRules::Coverage coverage = policy.exempt.coverage(subject.name, subject.addresses[0]);
   if (coverage == ExemptRules::Coverage::all_ports) return {false, true};
 

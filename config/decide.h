@@ -30,10 +30,16 @@ struct Decision {
   std::string rule;                   // in words: "exempt cluster.local", "port 443 uses proxy.https"
 };
 
-// `proxy_endpoints`: where the proxies' names led to. Refused is only what is neither a name nor an address.
-// A synthetic address stands for a name and is not tested when the name is there.
-[[nodiscard]] Decision decide(const Policy& policy, const Destination& destination,
-                              std::span<const Endpoint> proxy_endpoints = {});
+// What the policy cannot say, since it is found out on the machine.
+struct Surroundings {
+  std::span<const Endpoint> proxy_endpoints = {};  // where the proxies' names led to
+  std::span<const IpAddress> own_addresses = {};   // of this host's interfaces
+  std::string_view own_name = {};                  // of this host, normalised
+};
+
+// Refused is only what is neither a name nor an address. A synthetic address stands for a name and is not tested when
+// the name is there.
+[[nodiscard]] Decision decide(const Policy& policy, const Destination& destination, const Surroundings& around = {});
 
 // Could any port of this name be tunnelled (then a lookup must not leave the machine), and could any port be
 // direct? Judged by the name alone: rules about addresses have nothing to look at before the lookup.

@@ -72,7 +72,9 @@ void write_proxy(const Policy& policy, Writer& out) {
   out.put("exempt", list(policy.exempt.entries(), [](const std::string& entry) { return scalar(entry); }));
   out.put("ports", policy.ports.all ? "all" : list(policy.ports.ports, port));
   out.put("dns", name_of(policy.dns));
+  out.put("dnsOtherTypes", name_of(policy.other_types));
   out.put("udp", name_of(policy.udp));
+  out.put("linkLocal", name_of(policy.link_local));
   out.put("plainHttp", name_of(policy.plain_http));
   out.put("syntheticRange", policy.synthetic_range.text());
   out.put("connectTimeout", duration_text(policy.connect_timeout));

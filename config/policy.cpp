@@ -9,6 +9,8 @@ bool PortSet::contains(std::uint16_t port) const noexcept {
 }
 
 std::string_view name_of(DnsMode mode) noexcept { return mode == DnsMode::proxy ? "proxy" : "local"; }
+std::string_view name_of(OtherTypes mode) noexcept { return mode == OtherTypes::empty ? "empty" : "forward"; }
+std::string_view name_of(LinkLocal mode) noexcept { return mode == LinkLocal::direct ? "direct" : "tunnel"; }
 std::string_view name_of(UdpMode mode) noexcept { return mode == UdpMode::allow ? "allow" : "block"; }
 std::string_view name_of(SetuidMode mode) noexcept { return mode == SetuidMode::refuse ? "refuse" : "direct"; }
 

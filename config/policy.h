@@ -16,6 +16,8 @@
 namespace towpath {
 
 enum class DnsMode : std::uint8_t { proxy, local };                    // where names are looked up
+enum class OtherTypes : std::uint8_t { empty, forward };               // of questions about proxied names
+enum class LinkLocal : std::uint8_t { direct, tunnel };                // 169.254.0.0/16
 enum class UdpMode : std::uint8_t { allow, block };                    // DNS is handled either way
 enum class PlainHttp : std::uint8_t { automatic, connect, absolute };  // port 80 through an http proxy
 enum class SetuidMode : std::uint8_t { refuse, direct };
@@ -25,6 +27,8 @@ enum class ProxyProtocol : std::uint8_t { off, optional, require };
 
 // The words of the configuration file.
 [[nodiscard]] std::string_view name_of(DnsMode mode) noexcept;
+[[nodiscard]] std::string_view name_of(OtherTypes mode) noexcept;
+[[nodiscard]] std::string_view name_of(LinkLocal mode) noexcept;
 [[nodiscard]] std::string_view name_of(UdpMode mode) noexcept;
 [[nodiscard]] std::string_view name_of(PlainHttp mode) noexcept;
 [[nodiscard]] std::string_view name_of(SetuidMode mode) noexcept;
@@ -80,7 +84,9 @@ struct Policy {
   ExemptRules exempt;
   PortSet ports;
   DnsMode dns = DnsMode::proxy;
+  OtherTypes other_types = OtherTypes::empty;
   UdpMode udp = UdpMode::allow;
+  LinkLocal link_local = LinkLocal::direct;
   PlainHttp plain_http = PlainHttp::automatic;
   Prefix synthetic_range{IpAddress::v4(0xc6120000), 15};  // 198.18.0.0/15, RFC 2544
   std::chrono::milliseconds connect_timeout = std::chrono::seconds{60};

@@ -17,6 +17,8 @@ using namespace std::chrono_literals;
 
 // In the order of the enums' values.
 constexpr std::array<std::string_view, 2> dns_words = {"proxy", "local"};
+constexpr std::array<std::string_view, 2> other_words = {"empty", "forward"};
+constexpr std::array<std::string_view, 2> link_local_words = {"direct", "tunnel"};
 constexpr std::array<std::string_view, 2> udp_words = {"allow", "block"};
 constexpr std::array<std::string_view, 2> setuid_words = {"refuse", "direct"};
 constexpr std::array<std::string_view, 3> net_words = {"auto", "require", "off"};
@@ -123,7 +125,9 @@ void read_proxy_section(const Node& node, const std::string& path, const std::st
   read_exempt(in, draft);
   read_ports(in, policy.ports);
   in.choice("dns", dns_words, policy.dns);
+  in.choice("dnsOtherTypes", other_words, policy.other_types);
   in.choice("udp", udp_words, policy.udp);
+  in.choice("linkLocal", link_local_words, policy.link_local);
   in.choice("plainHttp", plain_words, policy.plain_http);
   read_synthetic_range(in, policy.synthetic_range);
   policy.connect_timeout = in.duration("connectTimeout", 10ms, 1h).value_or(policy.connect_timeout);

@@ -19,9 +19,6 @@ void keep_fixed(const Policy& running, bool inbound_possible, Policy& fresh, std
     at_next_start.emplace_back("reverseProxy");
     fresh.reverse = running.reverse;
   }
-  // What a filter stops is fixed when it is put on. Everybody else follows.
-  if (running.udp == UdpMode::allow && fresh.udp == UdpMode::block)
-    at_next_start.emplace_back("proxy.udp for static and Go programs");
 }
 
 }  // namespace

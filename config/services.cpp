@@ -52,13 +52,14 @@ Service database(std::string_view url) {
   return split(authority, postgres_port);
 }
 
-void judge(const Policy& policy, const char* variable, const Service& service, std::vector<Problem>& out) {
+void judge(const Policy& policy, const Surroundings& around, const char* variable, const Service& service,
+           std::vector<Problem>& out) {
   if (service.host.empty() || service.host.starts_with('/')) return;
   Destination destination;
   destination.name = service.host;
   destination.address = IpAddress::parse(service.host);
   destination.port = service.port;
-  const Decision decision = decide(policy, destination);
+  const Decision decision = decide(policy, destination, around);
   if (decision.kind != RouteKind::tunnel) return;
   const bool usual = service.port == 80 || service.port == 443;
   out.push_back({Problem::Severity::warning, std::string("$") + variable,
@@ -69,16 +70,18 @@ void judge(const Policy& policy, const char* variable, const Service& service, s
 
 }  // namespace
 
-std::vector<Problem> tunnelled_services(const Policy& policy, const std::map<std::string, std::string>& environment) {
+std::vector<Problem> tunnelled_services(const Policy& policy, const std::map<std::string, std::string>& environment,
+                                        const Surroundings& around) {
   std::vector<Problem> out;
   const auto value = [&](const char* name) {
     const auto at = environment.find(name);
     return at == environment.end() ? std::string_view() : trim(at->second);
   };
-  if (const auto url = value(database_variable); !url.empty()) judge(policy, database_variable, database(url), out);
+  if (const auto url = value(database_variable); !url.empty())
+    judge(policy, around, database_variable, database(url), out);
   if (const auto host = value(cluster_variable); !host.empty())
-    judge(policy, cluster_variable, {std::string(host), parse_port(value("KUBERNETES_SERVICE_PORT")).value_or(443)},
-          out);
+    judge(policy, around, cluster_variable,
+          {std::string(host), parse_port(value("KUBERNETES_SERVICE_PORT")).value_or(443)}, out);
   return out;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "config/decide.h"
 #include "config/policy.h"
 #include "config/problem.h"
 
@@ -14,6 +15,7 @@ namespace towpath {
 // One warning for each of $CODER_PG_CONNECTION_URL and $KUBERNETES_SERVICE_HOST whose host would be tunnelled. Never
 // shows the user or the password of a URL.
 [[nodiscard]] std::vector<Problem> tunnelled_services(const Policy& policy,
-                                                      const std::map<std::string, std::string>& environment);
+                                                      const std::map<std::string, std::string>& environment,
+                                                      const Surroundings& around = {});
 
 }  // namespace towpath

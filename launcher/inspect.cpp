@@ -8,6 +8,7 @@
 
 #include <unistd.h>
 
+#include "agent/this_host.h"
 #include "config/decide.h"
 #include "config/explain.h"
 #include "config/services.h"
@@ -33,6 +34,22 @@ std::string split_destination(const std::string& text, std::string& host, std::u
   const auto [stop, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
   return error == std::errc{} && port != 0 ? "" : "has a port out of range 1 to 65535";
 }
+
+// This host as it is now: an agent follows it, and a command is over before it changes.
+struct FoundHost {
+  std::string name = own_host_name();
+  std::vector<IpAddress> addresses = own_addresses();
+
+  [[nodiscard]] Surroundings surroundings() const { return {{}, addresses, name}; }
+  [[nodiscard]] std::string comment() const {
+    std::string out = "# always direct: localhost, loopback";
+    if (!name.empty()) out += ", this host's name (" + name + ")";
+    std::string list;
+    for (const IpAddress& each : addresses) list += (list.empty() ? "" : " ") + text_of(each);
+    if (!list.empty()) out += ", its addresses (" + list + ")";
+    return out + "\n";
+  }
+};
 
 }  // namespace
 
@@ -67,9 +84,10 @@ int check_command(const Common& options) {
   const Loaded loaded = load_and_report(options);
   if (!loaded.policy) return 1;
   warn_of_nothing(*loaded.policy);
-  for (const Problem& problem : tunnelled_services(*loaded.policy, environment_map(environ)))
+  const FoundHost host;
+  for (const Problem& problem : tunnelled_services(*loaded.policy, environment_map(environ), host.surroundings()))
     print(stderr, "towpath: warning: " + problem.text() + "\n");
-  print(stdout, describe(*loaded.policy));
+  print(stdout, describe(*loaded.policy) + host.comment());
   return 0;
 }
 
@@ -91,7 +109,7 @@ int explain_command(const ExplainOptions& options) {
       return exit_towpath_failed;
     }
   }
-  const Decision decision = decide(*loaded.policy, destination);
+  const Decision decision = decide(*loaded.policy, destination, FoundHost().surroundings());
   const std::string_view source = source_of(*loaded.policy, decision);
   print(stdout,
         (options.json ? explain_json(decision, destination, source) : explain_text(decision, destination, source)) +

@@ -239,8 +239,8 @@ void Supervisor::on_notice(const Notice& notice) {
     case SYS_getsockopt: return getsockopt(notice);
     case SYS_getpeername: return getpeername(notice);
     case SYS_sendto: return sendto(notice);
-    case SYS_sendmsg: return sendmsg(notice, false);
-    case SYS_sendmmsg: return sendmsg(notice, true);
+    case SYS_sendmsg: return sendmsg(notice);
+    case SYS_sendmmsg: return sendmmsg(notice);
     case SYS_recvfrom: return receive(notice, false);
     case SYS_recvmsg: return receive(notice, true);
     case SYS_accept4: return accept(notice);

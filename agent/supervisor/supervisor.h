@@ -31,6 +31,8 @@
 
 namespace towpath {
 
+struct Outgoing;  // datagram.cpp
+
 class Supervisor final : public Listener::Host,
                          public HeldCall::Host,
                          public HeldReceive::Host,
@@ -94,8 +96,15 @@ class Supervisor final : public Listener::Host,
   void getpeername(const Notice& notice);
   // datagram.cpp
   void sendto(const Notice& notice);
-  void sendmsg(const Notice& notice, bool many);
-  void send_to(const Notice& notice, const Endpoint& target, const struct Outgoing& what);
+  void sendmsg(const Notice& notice);
+  void sendmmsg(const Notice& notice);
+  [[nodiscard]] bool concerns(const Outgoing& what) const;
+  bool may_judge(const Notice& notice, const Outgoing& what, Target& socket);
+  // Errno, 0 with what was sent, or that the kernel is to do it itself.
+  int send_one(const Notice& notice, const Target& socket, Outgoing& what, int flags, std::size_t& sent);
+  int send_led(const Notice& notice, const Target& socket, Outgoing& what, const Endpoint& door, int flags,
+               std::size_t& sent);
+  int send_as_is(const Notice& notice, const Target& socket, Outgoing& what, int flags, std::size_t& sent);
   void receive(const Notice& notice, bool message);
   // accepting.cpp
   void accept(const Notice& notice);

@@ -28,7 +28,8 @@ class ConnectCase(LabCase):
         super().setUpClass()
         netns.add_address(NEAR + "/32")
         subprocess.run(["ip", "-6", "address", "add", NEAR6 + "/128", "dev", "lo", "nodad"], check=True)
-        cls.addClassCleanup(os.system, f"ip address del {NEAR}/32 dev lo; ip -6 address del {NEAR6}/128 dev lo")
+        cls.addClassCleanup(netns.drop_address, NEAR + "/32")
+        cls.addClassCleanup(os.system, f"ip -6 address del {NEAR6}/128 dev lo")
 
     def setUp(self):
         super().setUp()

@@ -67,12 +67,23 @@ def resolv_conf(text=DEFAULT_RESOLV_CONF):
 
 
 def add_address(address):
-    """Makes an address of the documentation ranges this machine's own, so that a server can listen there."""
-    subprocess.run(["ip", "address", "replace", address, "dev", "lo"], check=True)
+    """Makes an IPv4 address (or range) of the documentation ranges lead here, so that a server can listen there. It is no
+    interface's, so that towpath takes it for somebody else's; see own_address()."""
+    subprocess.run(["ip", "route", "replace", "local", address, "dev", "lo"], check=True)
 
 
 def drop_address(address):
-    subprocess.run(["ip", "address", "del", address, "dev", "lo"], check=True)
+    subprocess.run(["ip", "route", "del", "local", address, "dev", "lo"], check=True)
+
+
+def own_address(address, device=VETH):
+    """An address of this machine's own, as "192.0.2.7/32"."""
+    more = ["nodad"] if ":" in address else []
+    subprocess.run(["ip", "address", "replace", address, "dev", device, *more], check=True)
+
+
+def disown_address(address, device=VETH):
+    subprocess.run(["ip", "address", "del", address, "dev", device], check=True)
 
 
 def veth_packets():

@@ -25,8 +25,8 @@ Policy policy_of(const char* http, const char* https = "", const char* all = "",
 }
 
 std::string route(const Policy& policy, std::string_view name, std::uint16_t port, const char* address = "",
-                  std::span<const Endpoint> proxies = {}) {
-  const Decision decision = decide(policy, {name, IpAddress::parse(address), port}, proxies);
+                  const Surroundings& around = {}) {
+  const Decision decision = decide(policy, {name, IpAddress::parse(address), port}, around);
   CHECK(!decision.proxies.empty() == (decision.kind == RouteKind::tunnel));
   return !decision.proxies.empty() ? decision.proxies[0].display()
                                    : std::string(name_of(decision.kind)) + ": " + decision.rule;
@@ -79,8 +79,32 @@ TEST_CASE("decide: this host and its links are always direct") {
   CHECK(route(policy, "0.0.0.0", 80) == "direct: this host");
   CHECK(route(policy, "", 80, "::") == "direct: this host");
   CHECK(route(policy, "fe80::1%eth0", 80) == "direct: link-local");
-  CHECK(route(policy, "169.254.169.254", 80) == "http://a:1");
+  for (const char* address : {"169.254.169.254", "::ffff:169.254.0.1"})
+    CHECK_MESSAGE(route(policy, address, 80) == "direct: link-local", address);
+  CHECK(route(policy, "169.253.0.1", 80) == "http://a:1");
   CHECK(route(policy, "x.localhost", 80) == "http://a:1");
+}
+
+TEST_CASE("decide: linkLocal: tunnel is about IPv4 alone") {
+  Policy policy = policy_of("http://a:1");
+  policy.link_local = LinkLocal::tunnel;
+  CHECK(route(policy, "169.254.169.254", 80) == "http://a:1");
+  CHECK(route(policy, "fe80::1", 80) == "direct: link-local");
+}
+
+TEST_CASE("decide: this host's own name and addresses are direct on every port") {
+  const Policy policy = policy_of("http://a:1");
+  const IpAddress own[] = {IpAddress::parse("192.0.2.7"), IpAddress::parse("2001:db8::7")};
+  const Surroundings around{{}, own, "web-0"};
+  for (const char* address : {"192.0.2.7", "::ffff:192.0.2.7", "2001:db8::7", "2001:db8::7%eth0", "192.0.2.7."})
+    CHECK_MESSAGE(route(policy, address, 443, "", around) == "direct: this host's own address", address);
+  CHECK(route(policy, "known.test", 443, "192.0.2.7", around) == "direct: this host's own address");
+  CHECK(route(policy, "Web-0.", 443, "", around) == "direct: this host's name");
+  CHECK(route(policy, "192.0.2.8", 443, "", around) == "http://a:1");
+  CHECK(route(policy, "web-0.test", 443, "", around) == "http://a:1");
+  CHECK(route(policy, "192.0.2.7", 443) == "http://a:1");
+  // With no host name at all nothing is meant by it.
+  CHECK(decide(policy, {"", {}, 443}, {{}, own, ""}).kind == RouteKind::refused);
 }
 
 TEST_CASE("decide: the proxies themselves are direct at their port") {
@@ -91,8 +115,8 @@ TEST_CASE("decide: the proxies themselves are direct at their port") {
   CHECK(route(policy, "proxy.test", 3129) == "socks5://192.0.2.1:1080");
   CHECK(route(policy, "sub.proxy.test", 3128) == "socks5://192.0.2.1:1080");
   const Endpoint endpoints[] = {{IpAddress::parse("203.0.113.9"), 3128}};
-  CHECK(route(policy, "", 3128, "203.0.113.9", endpoints) == "direct: the proxy itself");
-  CHECK(route(policy, "", 3129, "203.0.113.9", endpoints) == "socks5://192.0.2.1:1080");
+  CHECK(route(policy, "", 3128, "203.0.113.9", {endpoints}) == "direct: the proxy itself");
+  CHECK(route(policy, "", 3129, "203.0.113.9", {endpoints}) == "socks5://192.0.2.1:1080");
 }
 
 TEST_CASE("decide: exempt goes before ports, ports before proxies") {

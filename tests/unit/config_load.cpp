@@ -100,7 +100,8 @@ TEST_CASE("load: the examples of the documentation work as they are") {
 
 TEST_CASE("load: null, empty strings and empty lists mean not given, in every key") {
   const auto out = load_yaml(
-      "proxy: {http: ~, https: '', all: , exempt: [], ports: [], dns: , udp: '', plainHttp: ~, syntheticRange: '', "
+      "proxy: {http: ~, https: '', all: , exempt: [], ports: [], dns: , dnsOtherTypes: , linkLocal: ~, udp: '', "
+      "plainHttp: ~, syntheticRange: '', "
       "connectTimeout: , setuid: , net: ,"
       " credentialsFile: '', tls: {caFile: '', caDirs: [], certFile: , keyFile: , serverName: '', insecureSkipVerify: "
       "}}\n"
@@ -117,7 +118,8 @@ TEST_CASE("load: every key beyond the chart is read") {
   const auto out = load_yaml(
       "coderd:\n  proxy:\n    http: [a.test]\n    https: https://b.test\n    all: socks5://u@c.test\n    exempt: "
       "[x.test, 'y.test, z.test']\n"
-      "    ports: [443, 80]\n    dns: local\n    udp: block\n    plainHttp: absolute\n    syntheticRange: "
+      "    ports: [443, 80]\n    dns: local\n    dnsOtherTypes: forward\n    linkLocal: tunnel\n    udp: block\n    "
+      "plainHttp: absolute\n    syntheticRange: "
       "100.64.1.0/10\n"
       "    connectTimeout: 1500ms\n    setuid: direct\n    net: require\n    credentialsFile: " +
       readable.path() +
@@ -138,6 +140,8 @@ TEST_CASE("load: every key beyond the chart is read") {
   CHECK(policy.ports.contains(80));
   CHECK_FALSE(policy.ports.contains(81));
   CHECK(policy.dns == DnsMode::local);
+  CHECK(policy.other_types == OtherTypes::forward);
+  CHECK(policy.link_local == LinkLocal::tunnel);
   CHECK(policy.udp == UdpMode::block);
   CHECK(policy.plain_http == PlainHttp::absolute);
   CHECK(policy.setuid == SetuidMode::direct);
