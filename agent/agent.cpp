@@ -98,6 +98,10 @@ bool Agent::open(std::string& why) {
   sweeper_.open(this, [&](uv_check_t* handle) { return uv_check_init(loop_, handle); });
   uv_check_start(sweeper_.get(), [](uv_check_t* handle) { static_cast<Agent*>(handle->data)->sweep(); });
   uv_unref(reinterpret_cast<uv_handle_t*>(sweeper_.get()));
+  pulse_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(loop_, handle); });
+  uv_timer_start(
+      pulse_.get(), [](uv_timer_t* handle) { static_cast<Agent*>(handle->data)->page_.beat(); }, 0, page_beat_ms);
+  uv_unref(reinterpret_cast<uv_handle_t*>(pulse_.get()));
   supervisor_.adopt_kept();
   watch_log();
   return true;

@@ -41,8 +41,6 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
 
   // Has any process that ever asked not ended yet, any that inherited a relayed tunnel, or any supervised tree?
   [[nodiscard]] bool any_asker_alive();
-  // To be called every second where a process watches over this one (launcher/hang_watch).
-  void beat() noexcept { page_.beat(); }
   // For `status`: the program that this agent was started with, when there is one.
   void set_program(pid_t pid) noexcept { program_ = pid; }
   // One of them that is still there; 0: none.
@@ -151,6 +149,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   TlsClients tls_;
   Acceptor listener_;
   UvHandle<uv_check_t> sweeper_;
+  UvTimer pulse_;
   ProxyPool proxies_;
   std::vector<Endpoint> proxy_endpoints_;
   UniqueFd closed_v4_, closed_v6_;  // bound and never listening: their ports refuse for as long as the agent lives

@@ -9,9 +9,11 @@
 #include <string>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -20,6 +22,7 @@
 
 #include "agent/agent.h"
 #include "launcher/descriptors.h"
+#include "launcher/hang_watch.h"
 #include "launcher/processes.h"
 #include "launcher/reloader.h"
 
@@ -77,7 +80,7 @@ int run_standalone(std::shared_ptr<const Policy> policy, Sources sources, Kept& 
   uv_loop_t loop;
   uv_loop_init(&loop);
   std::string why;
-  const auto agent = Agent::start(&loop, std::move(policy), kept, log, why);
+  const auto agent = raise_stack_limit(why) ? Agent::start(&loop, std::move(policy), kept, log, why) : nullptr;
   if (!agent) {
     LogLine(log, Level::error, "agent_failed").add("reason", why);
     return 1;
@@ -96,13 +99,31 @@ int run_standalone(std::shared_ptr<const Policy> policy, Sources sources, Kept& 
 // More deaths than this in a minute: something is wrong that a new agent will not mend.
 constexpr int most_restarts = 20;
 
+// The wait status. One that hangs is ended.
+int wait_for_end(pid_t agent, HangWatch& watch, const Log& log) {
+  const UniqueFd handle(static_cast<int>(syscall(SYS_pidfd_open, agent, 0)));
+  pollfd ended{handle.get(), POLLIN, 0};
+  while (handle && poll(&ended, 1, look_ms) <= 0) {
+    if (!watch.hangs(agent)) continue;
+    LogLine(log, Level::error, "agent_hangs").add("agent", agent).add("hint", "it is replaced; report this");
+    kill(agent, SIGKILL);
+    watch.begin_anew();
+  }
+  int status = 0;
+  while (waitpid(agent, &status, 0) == -1 && errno == EINTR) {
+  }
+  return status;
+}
+
 // Keeps what outlives an agent, as P does for `towpath run`: programs under the net could not start another agent
 // themselves, since nobody would answer what the net shows of it.
 int guard(const std::shared_ptr<const Policy>& policy, const Sources& sources, Kept& kept, const Log& log,
           UniqueFd ready) {
   prctl(PR_SET_NAME, "towpath-guard");
+  HangWatch watch(kept.page.get());
   timespec since{};
   for (int deaths = 0;;) {
+    watch.begin_anew();
     const pid_t agent = fork();
     if (agent == -1) return 1;
     if (agent == 0) {
@@ -111,9 +132,7 @@ int guard(const std::shared_ptr<const Policy>& policy, const Sources& sources, K
     }
     ready.reset();
     for (const int fd : {0, 1, 2}) silence(fd);
-    int status = 0;
-    while (waitpid(agent, &status, 0) == -1 && errno == EINTR) {
-    }
+    const int status = wait_for_end(agent, watch, log);
     if (WIFEXITED(status)) return WEXITSTATUS(status);
     LogLine(log, Level::error, "agent_died").add("signal", WTERMSIG(status));
     timespec now{};
@@ -143,6 +162,10 @@ int serve_standalone(std::shared_ptr<const Policy> policy, Sources sources, cons
   umask(077);
   raise_descriptor_limit();
   std::string why;
+  if (!raise_stack_limit(why)) {
+    LogLine(log, Level::error, "agent_failed").add("reason", why);
+    return 1;
+  }
   std::optional<Kept> kept;
   for (int attempt = 0; !kept; ++attempt) {
     bool taken = false;
@@ -175,7 +198,7 @@ int serve_alone(std::shared_ptr<const Policy> policy, Sources sources, Kept& kep
   uv_loop_t loop;
   uv_loop_init(&loop);
   std::string why;
-  const auto agent = Agent::start(&loop, std::move(policy), kept, log, why);
+  const auto agent = raise_stack_limit(why) ? Agent::start(&loop, std::move(policy), kept, log, why) : nullptr;
   if (!agent) {
     LogLine(log, Level::error, "agent_failed").add("reason", why);
     return 1;

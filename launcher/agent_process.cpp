@@ -10,7 +10,6 @@
 #include "agent/agent.h"
 #include "config/difference.h"
 #include "launcher/descriptors.h"
-#include "launcher/hang_watch.h"
 #include "launcher/processes.h"
 #include "launcher/reloader.h"
 
@@ -25,7 +24,7 @@ class AgentMain {
   int run() {
     std::string why;
     uv_loop_init(&loop_);
-    agent_ = Agent::start(&loop_, setup_.policy, *setup_.kept, *setup_.log, why);
+    if (raise_stack_limit(why)) agent_ = Agent::start(&loop_, setup_.policy, *setup_.kept, *setup_.log, why);
     if (!agent_) {
       LogLine(*setup_.log, Level::error, "agent_failed").add("reason", why);
       report(ProgramReport::Kind::agent_failed, 0);
@@ -42,9 +41,6 @@ class AgentMain {
     lifeline_.open(this, [&](uv_poll_t* handle) { return uv_poll_init(&loop_, handle, setup_.lifeline.get()); });
     uv_poll_start(lifeline_.get(), UV_READABLE | UV_DISCONNECT,
                   [](uv_poll_t* handle, int, int) { static_cast<AgentMain*>(handle->data)->linger(); });
-    pulse_.open(this, [&](uv_timer_t* handle) { return uv_timer_init(&loop_, handle); });
-    uv_timer_start(
-        pulse_.get(), [](uv_timer_t* handle) { static_cast<AgentMain*>(handle->data)->agent_->beat(); }, 0, beat_ms);
     if (program_ != 0) report(ProgramReport::Kind::started, 0);
     reloader_.emplace(&loop_, *agent_, std::move(setup_.sources), *setup_.log,
                       [this] { report(ProgramReport::Kind::reloaded, 0); });
@@ -104,7 +100,6 @@ class AgentMain {
   // P is gone: serve what is left of the tree, without keeping anybody's terminal or pipe open.
   void linger() {
     lifeline_.reset();
-    pulse_.reset();
     lingering_ = true;
     silence(2);
     if (setup_.log->fd() == 2) setup_.log->follow_askers();
@@ -131,7 +126,7 @@ class AgentMain {
   UvSignal child_, hangup_;
   std::optional<Reloader> reloader_;
   UvPoll lifeline_;
-  UvTimer poller_, pulse_;
+  UvTimer poller_;
 };
 
 // What P was sent, and what a terminal sends to the group that this process is about to leave, is not for the agent: it

@@ -4,7 +4,6 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -49,6 +48,27 @@ void raise_descriptor_limit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+bool enough_descriptors(const rlimit& limit, std::string& why) {
+  constexpr rlim_t least = 40;
+  if (limit.rlim_max >= least) return true;
+  why = "the hard limit of open files (ulimit -Hn) is " + std::to_string(limit.rlim_max) + ", and towpath needs " +
+        std::to_string(least);
+  return false;
+}
+
+bool raise_stack_limit(std::string& why) {
+  // A buffer of 64 KB for a name server's message, and what stands above it. The kernel looks at the limit of now when
+  // a stack grows.
+  constexpr rlim_t wanted = 1024 * 1024, least = 256 * 1024;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= wanted) return true;
+  limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+  if (limit.rlim_cur >= least) return setrlimit(RLIMIT_STACK, &limit) == 0;
+  why = "the hard limit of the stack (ulimit -Hs) is " + std::to_string(limit.rlim_max / 1024) +
+        " KB, and the agent needs " + std::to_string(least / 1024);
+  return false;
 }
 
 }  // namespace towpath

@@ -1,7 +1,10 @@
 // Descriptors of the launcher's own processes: which to have, which to give up, how many there may be.
 #pragma once
 
+#include <string>
 #include <vector>
+
+#include <sys/resource.h>
 
 namespace towpath {
 
@@ -17,5 +20,11 @@ void close_all_but(std::vector<int> wanted);
 
 // As many as the hard limit allows.
 void raise_descriptor_limit();
+
+// Are these enough for the processes of a run? False with the reason.
+[[nodiscard]] bool enough_descriptors(const rlimit& limit, std::string& why);
+
+// Enough stack for an agent, where the caller allows less. False with the reason: the hard limit forbids it.
+[[nodiscard]] bool raise_stack_limit(std::string& why);
 
 }  // namespace towpath

@@ -14,6 +14,7 @@ namespace towpath {
 
 namespace {
 
+static_assert(look_ms > static_cast<int>(page_beat_ms));
 constexpr std::size_t mapped = 4096;
 static_assert(offsetof(Page, beats) + sizeof(Page::beats) <= mapped);
 

@@ -1,4 +1,4 @@
-// P's look at an agent that lives and does nothing: stopped, or in a loop that does not turn. The agent raises a word
+// A look at an agent that lives and does nothing: stopped, or in a loop that does not turn. The agent raises a word
 // of the published page every second.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace towpath {
 
-inline constexpr int beat_ms = 1000, look_ms = 2000;
+inline constexpr int look_ms = 2000;
 
 class HangWatch {
  public:
@@ -19,8 +19,9 @@ class HangWatch {
 
   // Another agent from now on.
   void begin_anew() noexcept { still_ = 0; }
-  // To be called whenever P is awake. True: the agent has not turned its loop for several looks. Only looks count and
-  // not the time that passed: where P is stopped, frozen or without a processor, so may the agent be.
+  // To be called whenever this process is awake. True: the agent has not turned its loop for several looks. Only looks
+  // count and not the time that passed: where this process is stopped, frozen or without a processor, so may the agent
+  // be.
   [[nodiscard]] bool hangs(pid_t agent);
 
  private:

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "agent/kept.h"
@@ -42,6 +43,7 @@ struct Program {
   std::vector<std::string> environment;  // NAME=value
   sigset_t signal_mask;                  // as P found it
   bool ignores_children = false;         // SIGCHLD, as P found it
+  rlimit files{};                        // RLIMIT_NOFILE, as P found it
   // The program puts itself under a filter of that flavour before it is executed.
   std::optional<trap::Flavour> filter;
   bool filter_alone = false;     // nothing else serves the program

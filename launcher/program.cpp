@@ -80,6 +80,7 @@ void become_program(const Program& program, int go) {
   for (const std::string& each : variables) environment.push_back(const_cast<char*>(each.c_str()));
   arguments.push_back(nullptr);
   environment.push_back(nullptr);
+  if (program.files.rlim_max != 0) setrlimit(RLIMIT_NOFILE, &program.files);
   sigprocmask(SIG_SETMASK, &program.signal_mask, nullptr);
   execve(program.path.c_str(), arguments.data(), environment.data());
   const int error = errno;

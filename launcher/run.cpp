@@ -13,6 +13,7 @@
 #include "agent/metrics_door.h"
 #include "config/inbound.h"
 #include "launcher/commands.h"
+#include "launcher/descriptors.h"
 #include "launcher/front_end.h"
 #include "launcher/join.h"
 #include "launcher/library.h"
@@ -151,6 +152,9 @@ int run_command(const RunOptions& options) {
   const std::string library = mode == Mode::seccomp ? std::string() : find_library(why);
   if (library.empty() && choice.front_end == FrontEnd::preload) return complain(exit_towpath_failed, why);
 
+  if (getrlimit(RLIMIT_NOFILE, &program.files) == 0 && !enough_descriptors(program.files, why))
+    return complain(exit_towpath_failed, why);
+  raise_descriptor_limit();
   auto opened = open_log(options.logging, why);
   if (!opened) return complain(exit_towpath_failed, why);
   Log& log = opened->log;

@@ -66,6 +66,7 @@ struct PageNotice {
 };
 inline constexpr std::uint32_t page_notices = 8192;
 inline constexpr std::uint32_t page_listeners = 4096;
+inline constexpr std::uint32_t page_beat_ms = 1000;
 
 enum class PageNet : std::uint32_t { automatic, required, off };
 
@@ -83,7 +84,7 @@ struct Page {
   std::atomic<std::uint32_t> udp_blocked;    // datagrams to anywhere but this host are a question to the agent
   std::atomic<std::uint32_t> setuid_direct;  // programs that nothing of ours can follow may run
   std::atomic<PageNet> net;                  // what the configuration says of the net (preload/supervised)
-  std::atomic<std::uint32_t> beats;          // raised every second by an agent that somebody watches over
+  std::atomic<std::uint32_t> beats;          // raised every page_beat_ms by an agent whose loop turns
   std::uint8_t unused[4];
   DnsDoor doors[page_dns_doors];
   PageEntry entries[page_entries];
