@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "base/preload_list.h"
 #include "base/sys.h"
 
 namespace towpath {
@@ -49,6 +50,58 @@ bool has_go_section(int fd, const Elf64_Ehdr& head) noexcept {
   return false;
 }
 
+// Where an address of the image lies in its file: by the segments that are loaded.
+struct Loads {
+  static constexpr unsigned most = 16;
+  Elf64_Phdr each[most];
+  unsigned count = 0;
+
+  void add(const Elf64_Phdr& segment) noexcept {
+    if (segment.p_type == PT_LOAD && count < most) each[count++] = segment;
+  }
+  [[nodiscard]] bool find(std::uint64_t address, std::uint64_t& offset) const noexcept {
+    for (unsigned i = 0; i < count; ++i) {
+      if (address < each[i].p_vaddr || address - each[i].p_vaddr >= each[i].p_filesz) continue;
+      offset = each[i].p_offset + (address - each[i].p_vaddr);
+      return true;
+    }
+    return false;
+  }
+};
+
+// Compilers name such a runtime before the libraries of the program's own.
+void find_runtime(int fd, const Elf64_Phdr& dynamic, const Loads& loads, char (&out)[64]) noexcept {
+  constexpr unsigned most_entries = 256, most_needed = 8;
+  std::uint64_t needed[most_needed];
+  unsigned count = 0;
+  std::uint64_t names = 0, names_at = 0;
+  Elf64_Dyn entries[32];
+  for (unsigned first = 0; first < most_entries; first += 32) {
+    std::uint64_t size = sizeof entries;
+    if (dynamic.p_filesz <= first * sizeof *entries) break;
+    if (dynamic.p_filesz - first * sizeof *entries < size) size = dynamic.p_filesz - first * sizeof *entries;
+    if (!read_at(fd, dynamic.p_offset + first * sizeof *entries, entries, size)) return;
+    bool last = false;
+    for (unsigned i = 0; i < size / sizeof *entries && !last; ++i) {
+      if (entries[i].d_tag == DT_STRTAB) names = entries[i].d_un.d_ptr;
+      if (entries[i].d_tag == DT_NEEDED && count < most_needed) needed[count++] = entries[i].d_un.d_val;
+      last = entries[i].d_tag == DT_NULL;
+    }
+    if (last) break;
+  }
+  if (count == 0 || !loads.find(names, names_at)) return;
+  for (unsigned i = 0; i < count; ++i) {
+    char name[sizeof out];
+    if (!read_at(fd, names_at + needed[i], name, sizeof name)) continue;
+    const std::size_t size = strnlen(name, sizeof name);
+    // The list that it goes into cannot hold every name.
+    const std::string_view text(name, size);
+    if (size == sizeof name || !insists_on_being_first(text) || text.find_first_of(" :;$\t\n") != text.npos) continue;
+    std::memcpy(out, name, size + 1);
+    return;
+  }
+}
+
 // The interpreter of a "#!" line, as the kernel cuts it out of the file's first bytes. False: there is none.
 bool script_interpreter(std::string_view line, char (&path)[4096]) noexcept {
   line.remove_prefix(2);
@@ -81,6 +134,7 @@ bool is_privileged(int fd, const struct stat& status) noexcept {
 void inspect_image(int fd, ProgramFile& out) noexcept {
   out.kind = ProgramFile::Kind::unknown;
   out.go = false;
+  out.runtime[0] = '\0';
   Elf64_Ehdr head{};
   if (!read_at(fd, 0, &head, EI_NIDENT) || std::memcmp(head.e_ident, ELFMAG, SELFMAG) != 0) return;
   if (!read_at(fd, 0, &head, sizeof head)) return;
@@ -89,11 +143,16 @@ void inspect_image(int fd, ProgramFile& out) noexcept {
     return;
   }
   out.kind = ProgramFile::Kind::static_binary;
+  Loads loads;
+  Elf64_Phdr dynamic{};
   for (unsigned i = 0; i < head.e_phnum && i < most_segments; ++i) {
     Elf64_Phdr segment;
     if (!read_at(fd, head.e_phoff + std::uint64_t{i} * sizeof segment, &segment, sizeof segment)) break;
     if (segment.p_type == PT_INTERP) out.kind = ProgramFile::Kind::dynamic;
+    if (segment.p_type == PT_DYNAMIC) dynamic = segment;
+    loads.add(segment);
   }
+  if (out.kind == ProgramFile::Kind::dynamic) find_runtime(fd, dynamic, loads, out.runtime);
   out.go = has_go_section(fd, head);
 }
 

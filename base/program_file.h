@@ -21,6 +21,7 @@ struct ProgramFile {
   bool privileged = false;  // setuid, setgid or file capabilities that this process lacks: the loader drops LD_PRELOAD
   bool secure = false;      // the loader drops it as well: this process's real and effective ids differ
   int error = 0;            // errno
+  char runtime[64] = {};    // a library that it is linked to and that insists on being the first (base/preload_list.h)
   char path[4096] = {};     // the file that the kernel will load in the end: of a script its interpreter
 
   // Which library calls it makes are seen by a preloaded library.
@@ -30,7 +31,8 @@ struct ProgramFile {
 // Follows "#!" lines as the kernel does (five levels).
 void inspect_program(const char* path, ProgramFile& out) noexcept;
 
-// The image only: kind (dynamic, static_binary, foreign, unknown) and go. For a running program's /proc/PID/exe.
+// The image only: kind (dynamic, static_binary, foreign, unknown), go and runtime. For a running program's
+// /proc/PID/exe.
 void inspect_image(int fd, ProgramFile& out) noexcept;
 
 }  // namespace towpath

@@ -11,6 +11,7 @@
 #include "base/program_file.h"
 #include "base/unique_fd.h"
 #include "launcher/commands.h"
+#include "launcher/library.h"
 #include "trap/enter.h"
 
 namespace towpath {
@@ -41,6 +42,7 @@ int enter_command(char** words) {
       return not_executed;
     }
   }
+  fit_own_preload(program);  // it was not looked at where it was to be found by the child alone
   execv(path, words + 2);
   return not_executed;
 }

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/preload_list.h"
 #include "base/program_file.h"
 #include "base/unique_fd.h"
 
@@ -76,6 +77,22 @@ std::string find_library(std::string& why) {
   if (why = why_not_loadable(found); why.empty()) return found;
   why = found + " cannot be preloaded: " + why;
   return {};
+}
+
+std::string preload_value(const std::string& library, const ProgramFile& program) {
+  const char* before = std::getenv("LD_PRELOAD");
+  const std::string_view list = before != nullptr ? before : "";
+  std::string out(list.size() + library.size() + sizeof program.runtime + 8, '\0');
+  out.resize(preload_list(out, list, library, program.runtime));
+  return out;
+}
+
+void fit_own_preload(const ProgramFile& program) {
+  const char* list = std::getenv("LD_PRELOAD");
+  std::string why;
+  const std::string library = find_library(why);
+  if (list != nullptr && !library.empty() && preloads(list, library))
+    setenv("LD_PRELOAD", preload_value(library, program).c_str(), 1);
 }
 
 }  // namespace towpath

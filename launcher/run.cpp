@@ -91,6 +91,9 @@ void choose_net(NetMode net, const Choice& choice, const Policy& policy, Program
 
 // The program and nothing in between.
 int execute(Program& program) {
+  ProgramFile file;
+  inspect_program(program.path.c_str(), file);
+  fit_own_preload(file);
   std::vector<char*> arguments;
   for (std::string& each : program.arguments) arguments.push_back(each.data());
   arguments.push_back(nullptr);
@@ -167,10 +170,7 @@ int run_command(const RunOptions& options) {
   program.has_library = !library.empty();
   choose_net(net, choice, *loaded.policy, program);
   program.kept = &*kept;
-  const char* before = std::getenv("LD_PRELOAD");
-  if (!library.empty())
-    set_variable(program.environment, "LD_PRELOAD",
-                 before != nullptr && *before != '\0' ? library + ":" + before : library);
+  if (!library.empty()) set_variable(program.environment, "LD_PRELOAD", preload_value(library, file));
   set_variable(program.environment, std::string(wire::control_variable), kept->control_value());
   AgentProcess blueprint;
   blueprint.policy = loaded.policy;

@@ -23,6 +23,11 @@ namespace {
 bool prepare(const char* path, ExecEnvironment& environment, bool is_there = false) noexcept {
   ProgramFile program;
   inspect_program(path, program);
+  environment.fit(program);
+  if (environment.get() == nullptr) {
+    errno = ENOMEM;
+    return false;
+  }
   // By a descriptor it is there; the path is only how we look at it.
   if (is_there && program.kind == ProgramFile::Kind::unreadable) program.error = EACCES;
   switch (fate_of(program)) {

@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include "base/preload_list.h"
 #include "base/sys.h"
 
 namespace towpath {
@@ -11,19 +12,6 @@ namespace towpath {
 namespace {
 
 constexpr std::string_view preload_variable = "LD_PRELOAD";
-
-// Is `path` one of the entries of a preload list?
-bool lists(std::string_view list, std::string_view path) noexcept {
-  while (!list.empty()) {
-    const auto end = list.find_first_of(" :");
-    std::string_view entry = list;
-    if (end != list.npos) entry.remove_suffix(list.size() - end);
-    if (entry == path) return true;
-    if (end == list.npos) return false;
-    list.remove_prefix(end + 1);
-  }
-  return false;
-}
 
 bool names(const char* entry, std::string_view name) noexcept {
   const std::string_view text(entry);
@@ -52,7 +40,7 @@ ExecEnvironment::ExecEnvironment(char* const* given) noexcept : out_(given) {
   while (given[count] != nullptr) ++count;
   const std::string_view library = own_path();
   const bool has_library = library.empty() || (occurrences(given, preload_variable) == 1 &&
-                                               lists(value_in(given, preload_variable), library));
+                                               preloads(value_in(given, preload_variable), library));
   AgentAddress agent;
   agent_address(agent);
   bool has_agent = false;
@@ -127,7 +115,7 @@ void ExecEnvironment::drop(std::string_view name) noexcept {
 void ExecEnvironment::hide_library() noexcept {
   if (out_ == nullptr || own_path().empty()) return;
   const char* const list = value_in(out_, preload_variable);
-  if (list == nullptr || !lists(list, own_path())) return;
+  if (list == nullptr || !preloads(list, own_path())) return;
   if (own_ == nullptr) {
     std::size_t count = 0;
     while (out_[count] != nullptr) ++count;
@@ -138,25 +126,41 @@ void ExecEnvironment::hide_library() noexcept {
   drop(preload_variable);
 }
 
-// In front of what the program wants to be preloaded.
+// In front of what the program wants to be preloaded, and behind what insists on being the first.
 void ExecEnvironment::add_preload(char* const* given) noexcept {
-  const std::string_view library = own_path();
   const char* const before = value_in(given, preload_variable);
-  const std::size_t rest = before != nullptr ? std::strlen(before) : 0;
-  if (preload_variable.size() + library.size() + rest + 3 > sizeof preload_) {
+  set_preload(before != nullptr ? before : "", {});
+}
+
+void ExecEnvironment::set_preload(std::string_view list, std::string_view runtime) noexcept {
+  char fresh[sizeof preload_];  // the list may be the one of before
+  std::memcpy(fresh, preload_variable.data(), preload_variable.size());
+  fresh[preload_variable.size()] = '=';
+  constexpr std::size_t head = preload_variable.size() + 1;
+  const std::size_t size = preload_list({fresh + head, sizeof fresh - head - 1}, list, own_path(), runtime);
+  if (size == 0) {
     out_ = nullptr;  // fail closed: executed without the library it would go around the proxy
     return;
   }
-  char* at = preload_;
-  for (const std::string_view part :
-       {preload_variable, std::string_view("="), library, std::string_view(rest != 0 ? ":" : ""),
-        std::string_view(rest != 0 ? before : "")}) {
-    std::memcpy(at, part.data(), part.size());
-    at += part.size();
+  fresh[head + size] = '\0';
+  const char* const now = value_in(out_, preload_variable);
+  if (now != nullptr && std::string_view(now) == std::string_view(fresh + head, size)) return;
+  if (own_ == nullptr) {
+    std::size_t count = 0;
+    while (out_[count] != nullptr) ++count;
+    copy(out_, count);
+    if (own_ == nullptr) return;
   }
-  *at = '\0';
+  changed_ = true;
+  std::memcpy(preload_, fresh, head + size + 1);
   drop(preload_variable);
   add(preload_);
+}
+
+void ExecEnvironment::fit(const ProgramFile& program) noexcept {
+  if (out_ == nullptr || own_path().empty()) return;
+  const char* const list = value_in(out_, preload_variable);
+  if (list != nullptr && preloads(list, own_path())) set_preload(list, program.runtime);
 }
 
 void ExecEnvironment::add_agent(char* const*) noexcept {

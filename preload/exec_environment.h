@@ -5,6 +5,7 @@
 
 #include <cstddef>
 
+#include "base/program_file.h"
 #include "preload/net.h"
 #include "preload/process.h"
 #include "preload/standalone.h"
@@ -16,6 +17,8 @@ class ExecEnvironment {
   static constexpr std::size_t most = 512;  // variables; a larger environment goes into a mapping
 
   explicit ExecEnvironment(char* const* given) noexcept;
+  // The list of preloaded libraries as this program needs it.
+  void fit(const ProgramFile& program) noexcept;
   // Takes the library out again, which no loader there would find.
   void hide_library() noexcept;
   ~ExecEnvironment();
@@ -33,6 +36,7 @@ class ExecEnvironment {
   void copy(char* const* given, std::size_t count) noexcept;
   void drop(std::string_view name) noexcept;
   void add_preload(char* const* given) noexcept;
+  void set_preload(std::string_view list, std::string_view runtime) noexcept;
   void add_agent(char* const* given) noexcept;
 
   char* const* out_ = nullptr;

@@ -71,6 +71,8 @@ int spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* action
   if (environment.get() == nullptr) return ENOMEM;
   ProgramFile program;
   inspect_program(path, program);
+  environment.fit(program);
+  if (environment.get() == nullptr) return ENOMEM;
   // The child may change its directory before it executes: what is at that path then only it can know.
   const bool elsewhere = *path != '/' && actions != nullptr;
   const ExecFate fate = elsewhere ? ExecFate::filter : fate_of(program);
@@ -83,11 +85,11 @@ int spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* action
 
 // libc starts /bin/sh behind every hook: it must be one that the library reaches, or stand on the net. False: errno is
 // set.
-bool shell_is_ours(const char* command) noexcept {
-  if (is_supervised()) return true;
+bool shell_is_ours(const char* command, ExecEnvironment& environment) noexcept {
   ProgramFile shell;
   inspect_program("/bin/sh", shell);
-  if (fate_of(shell) == ExecFate::as_it_is) return true;
+  environment.fit(shell);
+  if (is_supervised() || fate_of(shell) == ExecFate::as_it_is) return true;
   complain(command, "the library does not reach /bin/sh here (it is static, or this is a chroot): it is not executed");
   errno = EACCES;
   return false;
@@ -149,8 +151,8 @@ TOWPATH_EXPORT int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_
 
 TOWPATH_EXPORT int system(const char* command) {
   if (!active() || command == nullptr) return real().system(command);
-  if (!shell_is_ours(command)) return -1;
-  const ExecEnvironment environment(environ);
+  ExecEnvironment environment(environ);
+  if (!shell_is_ours(command, environment)) return -1;
   if (!environment.changed()) return real().system(command);
   const std::size_t room = 4 * std::strlen(command) + room_for_exports;
   char* const whole = static_cast<char*>(alloca(room));
@@ -161,8 +163,8 @@ TOWPATH_EXPORT int system(const char* command) {
 
 TOWPATH_EXPORT FILE* popen(const char* command, const char* type) {
   if (!active() || command == nullptr) return real().popen(command, type);
-  if (!shell_is_ours(command)) return nullptr;
-  const ExecEnvironment environment(environ);
+  ExecEnvironment environment(environ);
+  if (!shell_is_ours(command, environment)) return nullptr;
   if (!environment.changed()) return real().popen(command, type);
   const std::size_t room = 4 * std::strlen(command) + room_for_exports;
   char* const whole = static_cast<char*>(alloca(room));
