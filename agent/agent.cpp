@@ -81,7 +81,7 @@ Agent::Agent(uv_loop_t* loop, std::shared_ptr<const Policy> policy, Kept& kept, 
       proxies_(log_),
       plain_(*this, log_),
       metrics_(loop, sockets_, kept.metrics.get(), [this] { return metrics_text(); }),
-      supervisor_({loop, sockets_, page_, names_, datagrams_, log_, *this, inbound_},
+      supervisor_({loop, sockets_, page_, names_, datagrams_, log_, *this, inbound_, quiet_door_},
                   Shelf(kept.listeners_in.get(), kept.listeners_out.get()), kept.token) {
   const auto any = names_.synthetic_prefix_v6();
   page_.set_synthetic(policy_->synthetic_range.address, policy_->synthetic_range.bits, any);
@@ -309,7 +309,10 @@ void Agent::on_epoll(Conversation& talk, const wire::EpollAsk& ask, std::vector<
 
 void Agent::on_closing(Conversation& talk, const wire::ClosingAsk& ask) {
   const pid_t pid = talk.asker().pid;
-  if (ask.fd < 0) page_.forget(ask.cookie);  // taken off its peer
+  if (ask.fd < 0) {  // taken off its peer
+    if (Attempt* attempt = find(ask.cookie); attempt != nullptr && attempt->quiet()) attempt->abandon();
+    page_.forget(ask.cookie);
+  }
   if (Attempt* attempt = find(ask.cookie)) {
     attempt->registrations().forget(pid, ask.fd);
     // This process is where orphans of the tree end up.

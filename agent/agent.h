@@ -22,6 +22,7 @@
 #include "agent/page_writer.h"
 #include "agent/plain_relays.h"
 #include "agent/proxy_pool.h"
+#include "agent/quiet_door.h"
 #include "agent/relay.h"
 #include "agent/reload_state.h"
 #include "agent/ruling.h"
@@ -80,6 +81,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   // AttemptHost
   Lookup& lookup() override { return lookup_; }
   RelayDoor& door() override { return door_; }
+  QuietDoor& quiet_door() override { return quiet_door_; }
   std::shared_ptr<TlsClient> tls(const std::shared_ptr<const Policy>& policy, std::string& why) override;
   void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) override;
   PlainRelays& plain() override { return plain_; }
@@ -89,7 +91,11 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   }
   void on_proxy_found(const Policy& policy, const std::vector<Endpoint>& endpoints) override;
   void on_verdict(Attempt& attempt, SocketState state, const Error& error) override;
-  void on_let_go(const Attempt& attempt) override { page_.let_go(attempt.order().ask.cookie); }
+  void on_let_go(const Attempt& attempt) override {
+    const std::uint64_t cookie = attempt.order().ask.cookie;
+    attempt.abandoned() ? page_.forget(cookie) : page_.let_go(cookie);
+  }
+  bool still_held(const Attempt& attempt) override { return supervisor_.still_held(attempt); }
   Endpoint closed_port(int domain, bool v6_only) override;
   int death_bell() override { return bell_.ear(); }
   // Judge
@@ -144,6 +150,7 @@ class Agent final : public Conversation::Host, public AttemptHost, public Answer
   DnsStub dns_;
   Datagrams datagrams_;
   RelayDoor door_;
+  QuietDoor quiet_door_;
   Inbound inbound_;
   InboundDesk desk_;
   TlsClients tls_;

@@ -47,7 +47,7 @@ void Attempt::start(Caller* waiting) {
 
 void Attempt::connected() {
   times_.connected_ms = uv_now(host_.loop());
-  if (order_.proxy == nullptr) return finish(SocketState::open, {});
+  if (order_.proxy == nullptr) return relayed_ ? join() : finish(SocketState::open, {});
   if (order_.proxy->scheme != ProxyScheme::https) return shake_hands();
   const std::shared_ptr<TlsClient> client = host_.tls(order_.policy, tls_why_);
   if (client == nullptr) return unreachable({Err::bad_configuration, Stage::tls});
@@ -187,6 +187,7 @@ void Attempt::drive(Machine& machine) {
 void Attempt::join() {
   stop_watching();
   state_ = State::joining;
+  if (quiet_) return meet();
   errno = 0;
   const Endpoint door = host_.door().address(order_.ask.domain, order_.ask.v6_only);
   if (!door.address && (errno == EMFILE || errno == ENFILE)) return fail({Err::os_error, Stage::connect, 0, ENFILE});
@@ -211,7 +212,8 @@ void Attempt::announce() {
 
 void Attempt::joined(UniqueFd program_end) {
   // As in finish(), but with the door, and before a byte or an end can come from the relay.
-  if (waiting_ != nullptr) begin_connect(host_.door().address(order_.ask.domain, order_.ask.v6_only));
+  if (waiting_ != nullptr)
+    begin_connect(quiet_ ? quiet_->door : host_.door().address(order_.ask.domain, order_.ask.v6_only));
   const int at_once = 1;
   setsockopt(program_end.get(), IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
   if (absolute_) relay_in_absolute_form(std::move(program_end));
@@ -220,7 +222,7 @@ void Attempt::joined(UniqueFd program_end) {
 }
 
 void Attempt::wait_for(std::uint32_t events) {
-  const int fd = state_ == State::joining ? order_.socket.get() : carrier();
+  const int fd = state_ == State::joining ? meeting_.get() : carrier();
   if (watched_fd_ != -1 && watched_fd_ != fd) stop_watching();
   if (watched_fd_ == fd && watched_events_ == events) return;
   const bool ok =
@@ -241,7 +243,8 @@ void Attempt::on_socket_ready(std::uint32_t) {
   }
   if (state_ == State::dialling) return dialled(socket_error(carrier()));
   if (state_ == State::securing) return secure();
-  if (state_ == State::handshaking) drive();
+  if (state_ == State::handshaking) return drive();
+  if (state_ == State::joining && meeting_) met();
 }
 
 void Attempt::on_message(Conversation& talk, const wire::Message& message) {
@@ -280,9 +283,9 @@ void Attempt::leave_the_proxy() {
 
 // No byte of the program may reach the proxy after a refusal, and poll must show what a refused connect shows:
 // off the proxy first, then a native failure on a port where nobody listens (tests/platform/refused_socket.c).
-void Attempt::take_off_the_proxy() {
+void Attempt::take_off_the_proxy(bool somebody_waits) {
   leave_the_proxy();
-  if (waiting_ != nullptr || order_.native)
+  if (somebody_waits || order_.native)
     return;  // the caller gets the errno itself, and a socket that can connect again
   const Endpoint closed = host_.closed_port(order_.ask.domain, order_.ask.v6_only);
   if (closed.address) begin_connect(closed);
@@ -297,7 +300,8 @@ void Attempt::fail(const Error& error) {
   if (state_ == State::over) return;
   forget_interrupted_caller();
   stop_watching();
-  take_off_the_proxy();
+  if (quiet_ && !host_.still_held(*this)) return abandon();
+  if (!quiet_) take_off_the_proxy(waiting_ != nullptr);
   finish(SocketState::failed, error);
 }
 
@@ -317,10 +321,15 @@ void Attempt::finish(SocketState state, const Error& error) {
     begin_connect(dialled_);
   host_.on_verdict(*this, state, error);
   registrations_.release(order_.socket.get());
+  if (quiet_) {
+    host_.sockets().drop(order_.socket.get(), &quiet_end_);
+    if (state == SocketState::failed && !abandoned_) take_off_the_proxy(caller != nullptr);
+  }
   order_.socket.reset();
   host_.on_let_go(*this);
   tls_.reset();
   own_.reset();
+  meeting_.reset();
   if (caller != nullptr) caller->verdict(errno_of(error));
 }
 

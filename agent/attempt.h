@@ -6,7 +6,8 @@
 //   securing     the TLS handshake with an https:// proxy
 //   handshaking  bytes of the proxy's protocol on the carrier; never one byte of the tunnel
 //   (a refusal of port 80 may lead back to dialling, for the way in absolute form: no handshake then)
-//   joining      the program's socket is connecting to the relay (only for a carrier of our own)
+//   joining      the program's socket is connecting to the relay, or waits quietly and is connected from there (only for
+//                a carrier of our own)
 //   (a proxy that cannot be reached leads back to looking_up, for the next one: agent/attempt_dial.cpp)
 //   over         the verdict is published; only the host may touch it, to free it
 //
@@ -15,12 +16,15 @@
 // it by a relay when the tunnel stands.
 //
 // Somebody may wait for the verdict (waiting_); for a program that does not, the verdict is in the page, in the
-// program's epoll sets and in the socket itself. The order at the end is always: socket, page, epoll sets, caller.
+// program's epoll sets and in the socket itself. The order at the end is always: socket, page, epoll sets, caller. A
+// socket that waits quietly (QuietDoor) is watched by its program meanwhile, with nothing of ours in between: there a
+// refusal is in the page before the socket shows it.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <memory>
+#include <optional>
 #include <span>
 #include <variant>
 #include <vector>
@@ -28,6 +32,7 @@
 #include "agent/caller.h"
 #include "agent/conversation.h"
 #include "agent/deferred.h"
+#include "agent/quiet_door.h"
 #include "agent/relay.h"
 #include "agent/relay_door.h"
 #include "agent/socket_watch.h"
@@ -52,6 +57,7 @@ class AttemptHost {
   virtual SocketWatch& sockets() = 0;
   virtual Lookup& lookup() = 0;
   virtual RelayDoor& door() = 0;
+  virtual QuietDoor& quiet_door() = 0;
   // That policy's own. Null with the reason when its TLS settings cannot be used.
   virtual std::shared_ptr<TlsClient> tls(const std::shared_ptr<const Policy>& policy, std::string& why) = 0;
   virtual void on_relay(UniqueFd program, UniqueFd proxy, std::unique_ptr<TlsChannel> tls, Relay::First first) = 0;
@@ -64,6 +70,8 @@ class AttemptHost {
   virtual void on_verdict(Attempt& attempt, SocketState state, const Error& error) = 0;
   // The agent's copy of the socket is closed.
   virtual void on_let_go(const Attempt& attempt) = 0;
+  // Has some process still a descriptor of the attempt's socket? For those whose closes are not told.
+  virtual bool still_held(const Attempt& attempt) = 0;
   // A port of this host where nobody listens, for the family; none when the family is not there.
   virtual Endpoint closed_port(int domain, bool v6_only) = 0;
   // DeathBell's ear, -1 when there is none.
@@ -96,6 +104,13 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   [[nodiscard]] bool told_to_dial(const Endpoint& to) const noexcept { return dial_said_ && dial_said_to_ == to; }
   // The program gave up: no verdict is reported to it any more.
   void cancel();
+  // Before start(), for a program whose waiting is not gated: its socket waits at the quiet door. False: it cannot.
+  [[nodiscard]] bool wait_quietly();
+  [[nodiscard]] bool quiet() const noexcept { return quiet_.has_value(); }
+  // The socket was closed, or is not connecting any more: a quiet one is left as it is, any other is cancelled.
+  void abandon();
+  // The socket went its own way, and what the program sees of it is the kernel's.
+  [[nodiscard]] bool abandoned() const noexcept { return abandoned_; }
 
   [[nodiscard]] const Order& order() const noexcept { return order_; }
   [[nodiscard]] DeferredRegistrations& registrations() noexcept { return registrations_; }
@@ -143,6 +158,8 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   void join();
   void announce();
   void joined(UniqueFd program_end);
+  void meet();
+  void met();
   void stop_watching();
   [[nodiscard]] bool needs_relay() const;
   [[nodiscard]] bool ask_in_absolute_form();
@@ -159,13 +176,20 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   void finish(SocketState state, const Error& error);
   void fail(const Error& error);
   void leave_the_proxy();
-  void take_off_the_proxy();
+  void take_off_the_proxy(bool somebody_waits);
   int begin_connect(const Endpoint& to);
   int connect_briefly(const Endpoint& to);
   [[nodiscard]] bool ask_to_dial(const Endpoint& to);
   [[nodiscard]] bool lets_asker_dial(const Endpoint& to);
   void forget_interrupted_caller();
   int begin_own_connect(const Endpoint& to);
+
+  // The program's socket at the quiet door: that it ends there by itself (its own timeout, shutdown, AF_UNSPEC).
+  struct QuietEnd final : SocketWatch::Watched {
+    explicit QuietEnd(Attempt& attempt) : owner(attempt) {}
+    void on_socket_ready(std::uint32_t) override { owner.abandon(); }
+    Attempt& owner;
+  };
 
   AttemptHost& host_;
   Order order_;
@@ -193,6 +217,10 @@ class Attempt final : public SocketWatch::Watched, public Answerer {
   std::unique_ptr<TlsChannel> tls_;
   std::uint32_t tls_wants_ = 0;  // what the TLS session waits for, whichever way the bytes go
   RelayDoor::Ticket at_door_ = 0;
+  std::optional<QuietDoor::Stand> quiet_;
+  QuietEnd quiet_end_{*this};
+  UniqueFd meeting_;  // connecting to the program's socket from the quiet door
+  bool abandoned_ = false;
   std::string tls_why_;
   int watched_fd_ = -1;  // in the socket watch
   std::uint32_t watched_events_ = 0;

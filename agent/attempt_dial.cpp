@@ -177,7 +177,7 @@ void Attempt::found(std::vector<IpAddress> addresses, LookupError error) {
   if (order_.proxy != nullptr) host_.on_proxy_found(*order_.policy, candidates_);
   absolute_ =
       order_.proxy != nullptr && host_.plain().absolute_at_once(*order_.policy, *order_.proxy, order_.ask.target.port);
-  relayed_ = absolute_ || needs_relay();
+  relayed_ = absolute_ || quiet_ || needs_relay();
   if (!relayed_) std::erase_if(candidates_, [&](const Endpoint& each) { return !fits(each.address, order_.ask); });
   last_ = {Err::family_mismatch, Stage::connect};
   dial_next();

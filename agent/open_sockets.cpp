@@ -1,11 +1,13 @@
 #include "agent/open_sockets.h"
 
+#include <cstring>
 #include <vector>
 
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include "base/unique_fd.h"
@@ -16,6 +18,12 @@ namespace {
 
 std::uint64_t cookie_of(const inet_diag_msg& socket) noexcept {
   return std::uint64_t{socket.id.idiag_cookie[0]} | std::uint64_t{socket.id.idiag_cookie[1]} << 32;
+}
+
+Endpoint end_of(std::uint8_t family, const __be32 (&address)[4], __be16 port) noexcept {
+  std::uint8_t bytes[16];
+  std::memcpy(bytes, address, sizeof bytes);
+  return {family == AF_INET ? IpAddress::v4(ntohl(address[0])) : IpAddress::v6(bytes), ntohs(port)};
 }
 
 }  // namespace
@@ -61,6 +69,18 @@ OpenSockets::Identity OpenSockets::find_stream(std::uint64_t inode) {
   const UniqueFd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
   const auto look = [&](const inet_diag_msg& socket) {
     if (socket.idiag_inode == inode) out = {cookie_of(socket), socket.idiag_family};
+  };
+  if (netlink && each(netlink.get(), Kind::stream, AF_INET, look)) each(netlink.get(), Kind::stream, AF_INET6, look);
+  return out;
+}
+
+std::vector<Endpoint> OpenSockets::connecting_to(const Endpoint& there) {
+  std::vector<Endpoint> out;
+  const UniqueFd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  const auto look = [&](const inet_diag_msg& socket) {
+    if (socket.idiag_state == TCP_SYN_SENT &&
+        end_of(socket.idiag_family, socket.id.idiag_dst, socket.id.idiag_dport) == there)
+      out.push_back(end_of(socket.idiag_family, socket.id.idiag_src, socket.id.idiag_sport));
   };
   if (netlink && each(netlink.get(), Kind::stream, AF_INET, look)) each(netlink.get(), Kind::stream, AF_INET6, look);
   return out;

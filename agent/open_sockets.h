@@ -4,6 +4,9 @@
 
 #include <cstdint>
 #include <unordered_map>
+#include <vector>
+
+#include "base/endpoint.h"
 
 namespace towpath {
 
@@ -25,6 +28,8 @@ class OpenSockets {
   };
   // The TCP socket with that inode (which /proc/PID/fd tells). A whole dump: not for every call.
   [[nodiscard]] static Identity find_stream(std::uint64_t inode);
+  // The own ends of sockets that are still connecting to that address.
+  [[nodiscard]] static std::vector<Endpoint> connecting_to(const Endpoint& there);
 
   [[nodiscard]] std::size_t size() const noexcept { return cookies_.size(); }
 

@@ -42,7 +42,8 @@ std::optional<PageWriter> PageWriter::adopt(int memfd, std::string& why) {
     std::uint32_t lost = 0;
     for (PageEntry& entry : page.entries) {
       entry.held.store(0);
-      if (entry.cookie.load() == 0 || !counted(entry.state.load())) continue;
+      const SocketState state = entry.state.load();
+      if (entry.cookie.load() == 0 || (!counted(state) && state != SocketState::quiet)) continue;
       entry.error.store(ENETDOWN);
       entry.state.store(SocketState::lost, std::memory_order_release);
       ++lost;
@@ -112,7 +113,7 @@ void PageWriter::forget_closed() {
   for (PageEntry& each : page_->entries) {
     const std::uint64_t known = each.cookie.load(std::memory_order_relaxed);
     const SocketState state = each.state.load();
-    if (known == 0 || state == SocketState::pending || streams.has(known)) continue;
+    if (known == 0 || state == SocketState::pending || state == SocketState::quiet || streams.has(known)) continue;
     const bool datagram = state == SocketState::dns || state == SocketState::muted;
     // Where the kernel does not list datagram sockets, one that is led to a name server may be forgotten: it is
     // announced again when it sends again. A muted one must stay muted.
@@ -158,6 +159,10 @@ bool PageWriter::note(std::uint64_t cookie, SocketState state, const Endpoint& t
   set_state(*entry, state);
   entry->cookie.store(cookie, std::memory_order_release);
   return true;
+}
+
+void PageWriter::set_quiet(std::uint64_t cookie) noexcept {
+  if (PageEntry* entry = find(cookie)) set_state(*entry, SocketState::quiet);
 }
 
 void PageWriter::finish(std::uint64_t cookie, SocketState state, int error) noexcept {

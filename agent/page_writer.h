@@ -43,6 +43,8 @@ class PageWriter {
   [[nodiscard]] bool note(std::uint64_t cookie, SocketState state, const Endpoint& target);
   // The socket is in a handshake from now on. False: no room beside that many open tunnels.
   [[nodiscard]] bool begin(std::uint64_t cookie, const Endpoint& target);
+  // It waits natively (QuietDoor): nothing needs to be kept from the program.
+  void set_quiet(std::uint64_t cookie) noexcept;
   // The verdict; the socket is still held.
   void finish(std::uint64_t cookie, SocketState state, int error) noexcept;
   // The agent has closed its copy of the socket.

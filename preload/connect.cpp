@@ -65,6 +65,7 @@ int dial(int fd, int domain, const Endpoint& to) noexcept {
 bool known_socket(int fd, const PageEntry& entry, bool blocking, int& result) noexcept {
   switch (settled_state(entry)) {
     case SocketState::pending:
+    case SocketState::quiet:
       if (!blocking) {
         result = fail(EALREADY);
         return true;

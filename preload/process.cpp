@@ -280,7 +280,7 @@ const PageEntry* known_socket_entry(std::uint64_t cookie) noexcept {
 
 SocketState state_of(const PageEntry& entry) noexcept {
   const SocketState state = entry.state.load(std::memory_order_acquire);
-  if (state != SocketState::pending) return state;
+  if (state != SocketState::pending && state != SocketState::quiet) return state;
   for (const auto& each : dead) {
     const Page* old = each.load(std::memory_order_acquire);
     if (old == nullptr) break;

@@ -28,6 +28,9 @@ enum class SocketState : std::uint32_t {
   lost = 4,     // the agent died in mid-handshake: the socket leads to a proxy that was told nothing, use fails
   dns = 5,    // asks a name server on port 53, and is led to the agent's own instead; the address is the asked server's
   muted = 6,  // a datagram socket that may be connected to its address and may not send
+  // A handshake runs, and the socket itself is not ready until the verdict, as the kernel sees it (agent/quiet_door):
+  // everything that a hook or the program asks of it is answered natively.
+  quiet = 7,
 };
 
 struct PageEntry {

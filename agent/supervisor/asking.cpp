@@ -18,7 +18,7 @@ void Supervisor::epoll_ctl(const Notice& notice) {
   if (!inspect(notice, notice.descriptor(2), socket))
     return errno == EMFILE || errno == ENFILE ? full(notice, ENOMEM) : notice.go_on();
   Attempt* attempt = parts_.judge.find(socket.cookie);
-  if (attempt == nullptr || attempt->order().native) return notice.go_on();
+  if (attempt == nullptr || attempt->order().native || attempt->quiet()) return notice.go_on();
   const pid_t process = tasks_.process_of(notice.tid);
   wire::Registration wanted{};
   wanted.epoll = notice.descriptor(0);

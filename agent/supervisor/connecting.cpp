@@ -85,7 +85,7 @@ void Supervisor::connect(const Notice& notice) {
   }
   const auto* judged = reinterpret_cast<const sockaddr*>(&address);
   if (address.ss_family == AF_UNSPEC) {
-    if (Attempt* attempt = parts_.judge.find(socket.cookie)) attempt->cancel();
+    if (Attempt* attempt = parts_.judge.find(socket.cookie)) attempt->abandon();
     const int error = ::connect(socket.fd.get(), judged, static_cast<socklen_t>(size)) == 0 ? 0 : errno;
     parts_.page.forget(socket.cookie);
     return notice.done(error);
@@ -106,7 +106,11 @@ bool Supervisor::connect_known(const Notice& notice, const Target& socket, const
   if (Attempt* attempt = parts_.judge.find(socket.cookie)) {
     if (attempt->told_to_dial(target)) notice.go_on();  // the preloaded library, which this program has as well
     else if (attempt->has_caller() && (nonblocking || !held_.contains(socket.cookie))) notice.fail(EALREADY);
-    else if (nonblocking && !held_.contains(socket.cookie) && gated_.contains(socket.cookie)) notice.fail(EALREADY);
+    else if (nonblocking && !held_.contains(socket.cookie) && gated_.contains(socket.cookie)) {
+      // A signal took the first answer: this is the same call again.
+      const bool again = unheard_.contains(socket.cookie);
+      if (notice.deliver_error(again ? EINPROGRESS : EALREADY) && again) unheard_.erase(socket.cookie);
+    }
     else hold(notice, *attempt, socket.fd.get());
     return true;
   }
@@ -196,6 +200,14 @@ void Supervisor::connect_stream(const Notice& notice, Target socket, const Endpo
   if (nonblocking && tasks_.is_go(process)) {
     notice.fail(EINPROGRESS);
     gated_.insert(ask.cookie);
+    watch_time();
+    return ruling.attempt->start(nullptr);
+  }
+  if (nonblocking && ruling.attempt->wait_quietly()) {
+    parts_.page.set_quiet(ask.cookie);
+    keep_doors();
+    gated_.insert(ask.cookie);
+    if (!notice.deliver_error(EINPROGRESS)) unheard_.insert(ask.cookie);
     watch_time();
     return ruling.attempt->start(nullptr);
   }

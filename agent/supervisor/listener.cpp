@@ -32,8 +32,8 @@ union Room {
 }  // namespace
 
 bool Notice::valid() const noexcept { return ioctl(from->fd(), SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0; }
-void Notice::fail(int error) const noexcept { from->send(id, 0, -error, 0); }
 bool Notice::deliver(std::int64_t value) const noexcept { return from->send(id, value, 0, 0); }
+bool Notice::deliver_error(int error) const noexcept { return from->send(id, 0, -error, 0); }
 void Notice::go_on() const noexcept { from->send(id, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE); }
 
 Listener::Listener(Host& host, SocketWatch& sockets, PageWriter& page, UniqueFd fd, std::uint32_t key,

@@ -28,10 +28,11 @@ struct Notice {
 
   [[nodiscard]] int descriptor(unsigned index) const noexcept { return static_cast<int>(data.args[index]); }
   [[nodiscard]] bool valid() const noexcept;  // is the caller still waiting?
-  void fail(int error) const noexcept;        // the call returns -1 with this errno
+  void fail(int error) const noexcept { (void)deliver_error(error); }  // the call returns -1 with this errno
   void result(std::int64_t value) const noexcept { (void)deliver(value); }
   // False: nobody waits any more. A signal has interrupted the call, and the kernel may make it once more.
   [[nodiscard]] bool deliver(std::int64_t value) const noexcept;
+  [[nodiscard]] bool deliver_error(int error) const noexcept;
   void go_on() const noexcept;  // the kernel performs the call, with what the program's memory holds by then
   void done(int error) const noexcept { error == 0 ? result(0) : fail(error); }
 };

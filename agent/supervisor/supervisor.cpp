@@ -78,6 +78,15 @@ void Supervisor::refill_shelf() {
   for (const auto& [marker, epoll] : births_.epolls()) (void)shelf_.put(epoll.get(), epoll_note | marker);
   for (const auto& [inode, born] : births_.sockets())
     if (born.listens && born.copy) (void)shelf_.put(born.copy.get(), born_note);
+  doors_kept_ = 0;
+  keep_doors();
+}
+
+// Sockets may wait there when this agent dies. Were the port free then, they would meet whoever takes it.
+void Supervisor::keep_doors() {
+  const int doors[] = {parts_.quiet_door.v4(), parts_.quiet_door.v6()};
+  for (unsigned i = 0; i < 2; ++i)
+    if (doors[i] >= 0 && (doors_kept_ & 1u << i) == 0 && shelf_.put(doors[i], door_note)) doors_kept_ |= 1u << i;
 }
 
 // What lies on the shelf would still listen.
@@ -99,6 +108,11 @@ void Supervisor::adopt_kept() {
       (void)shelf_.put(item.fd.get(), item.note);
       births_.adopt_listener(std::move(item.fd));
       watch_time();
+      continue;
+    }
+    if ((item.note & door_note) != 0) {
+      parts_.quiet_door.adopt(std::move(item.fd));
+      keep_doors();
       continue;
     }
     const auto key = static_cast<std::uint32_t>(item.note >> 32);
@@ -166,7 +180,17 @@ void Supervisor::sweep_ended() {
 
 void Supervisor::on_verdict(const Attempt& attempt, SocketState state) {
   gated_.erase(attempt.order().ask.cookie);
+  unheard_.erase(attempt.order().ask.cookie);
   if (state == SocketState::open && !births_.empty()) births_.let_go(socket_inode(attempt.order().socket.get()));
+}
+
+bool Supervisor::still_held(const Attempt& attempt) {
+  const Attempt::Order& order = attempt.order();
+  const std::uint64_t inode = socket_inode(order.socket.get());
+  if (inode == 0 || socket_inode(order.asker.pid, order.ask.fd) == inode) return true;
+  std::vector<pid_t> where = roots();
+  where.push_back(order.asker.pid);
+  return held_elsewhere(std::move(where), order.socket.get(), -1, -1);
 }
 
 // ---- time
@@ -224,7 +248,7 @@ void Supervisor::look_for_closed() {
   }
   for (const std::uint64_t cookie : closed) {
     gated_.erase(cookie);
-    if (Attempt* attempt = parts_.judge.find(cookie)) attempt->cancel();
+    if (Attempt* attempt = parts_.judge.find(cookie)) attempt->abandon();
   }
 }
 

@@ -4,9 +4,9 @@
 //
 // - INET connects are made here, from a copy of the address, on the program's own open file: never by the kernel from
 //   memory that another thread can change meanwhile. CONTINUE is for what is no INET socket.
-// - A blocking connect is *held*: its thread waits in the kernel until the verdict. So is a non-blocking one of a
-// program
-//   whose waiting we cannot gate: only Go's is known (epoll, and nothing else).
+// - A blocking connect is *held*: its thread waits in the kernel until the verdict. A non-blocking one is not: below Go
+//   its epoll registrations are deferred (Go waits with nothing else, and keeps its own socket as the tunnel); anybody
+//   else's socket waits at the quiet door, where the kernel shows it as not ready. What cannot wait there is held.
 // - Never blocks, never waits: a notice is answered at once or belongs to a HeldCall.
 // - What cannot be looked at (another user's program, without CAP_SYS_PTRACE) is refused with a line.
 #pragma once
@@ -19,6 +19,7 @@
 
 #include "agent/datagrams.h"
 #include "agent/names.h"
+#include "agent/quiet_door.h"
 #include "agent/ruling.h"
 #include "agent/shelf.h"
 #include "agent/inbound.h"
@@ -47,6 +48,7 @@ class Supervisor final : public Listener::Host,
     const Log& log;
     Judge& judge;
     Inbound& inbound;
+    QuietDoor& quiet_door;
   };
   Supervisor(const Parts& parts, const Shelf& shelf, const wire::Token& token);
   ~Supervisor();
@@ -60,6 +62,8 @@ class Supervisor final : public Listener::Host,
   [[nodiscard]] bool busy() const noexcept { return !listeners_.empty(); }
   // An attempt is over; its socket is still there.
   void on_verdict(const Attempt& attempt, SocketState state);
+  // Has a process of the trees that socket, as far as can be seen? False only when it is known to be closed.
+  [[nodiscard]] bool still_held(const Attempt& attempt);
   // The loop has left every callback.
   void sweep_ended();
 
@@ -68,6 +72,7 @@ class Supervisor final : public Listener::Host,
   // marker).
   static constexpr std::uint64_t epoll_note = std::uint64_t{1} << 63;
   static constexpr std::uint64_t born_note = std::uint64_t{1} << 62;  // a program's listener
+  static constexpr std::uint64_t door_note = std::uint64_t{1} << 61;  // of the quiet door
 
   // An INET socket of the program.
   struct Target {
@@ -131,6 +136,7 @@ class Supervisor final : public Listener::Host,
   [[nodiscard]] std::vector<pid_t> roots();
   void put_on_shelf(const Listener& listener);
   void refill_shelf();  // with what lives
+  void keep_doors();
   void sweep_births();
   void watch_time();
   void on_tick();
@@ -147,6 +153,8 @@ class Supervisor final : public Listener::Host,
   std::unordered_map<std::uint64_t, std::unique_ptr<HeldCall>> held_;  // by socket cookie
   std::unordered_map<HeldReceive*, std::unique_ptr<HeldReceive>> receiving_;
   std::unordered_set<std::uint64_t> gated_;  // attempts for which nobody waits, by cookie
+  std::unordered_set<std::uint64_t> unheard_;  // of them: the program was not told that its connect goes on
+  unsigned doors_kept_ = 0;
   std::unordered_set<std::uint64_t> unix_;   // listeners that are no business of ours, by inode
   std::unordered_set<pid_t> processes_;      // that made calls
   std::unordered_set<pid_t> refused_;        // that were told so

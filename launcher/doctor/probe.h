@@ -42,12 +42,14 @@ class Probe final : public AttemptHost {
   SocketWatch& sockets() override { return *sockets_; }
   Lookup& lookup() override { return *lookup_; }
   RelayDoor& door() override { return *door_; }
+  QuietDoor& quiet_door() override { return quiet_door_; }
   ProxyPool& proxies() override { return pool_; }
   PlainRelays& plain() override { return *plain_; }
   void on_relay(UniqueFd, UniqueFd, std::unique_ptr<TlsChannel>, Relay::First) override {}  // a tunnel to be closed
   void on_proxy_found(const Policy&, const std::vector<Endpoint>&) override {}
   void on_verdict(Attempt& attempt, SocketState state, const Error& error) override;
   void on_let_go(const Attempt&) override {}
+  bool still_held(const Attempt&) override { return true; }
   Endpoint closed_port(int, bool) override { return {}; }
   int death_bell() override { return -1; }
 
@@ -63,6 +65,7 @@ class Probe final : public AttemptHost {
   std::unique_ptr<SocketWatch> sockets_;
   std::unique_ptr<Lookup> lookup_;
   std::unique_ptr<RelayDoor> door_;
+  QuietDoor quiet_door_;  // nobody waits at it here
   std::list<ProxyUrl> asked_;  // relays point to them
   std::unique_ptr<PlainRelays> plain_;
   TlsClients tls_;

@@ -66,7 +66,7 @@ class Dying(FaultCase):
         os.kill(old, signal.SIGKILL)
         self.wait_other_agent(m, old)
         for fd in fds:
-            outcome = m.connect(fd, self.far)
+            outcome = self.settle(m, fd)
             self.assertIn(outcome, (0, "ENETDOWN", "EACCES", "ECONNREFUSED", "EADDRNOTAVAIL"))
             if outcome == 0:
                 self.assertEqual(m.peer(fd), self.far)
@@ -178,7 +178,7 @@ class Deadlines(FaultCase):
         self.proxy.answer = proxy.silence()
         m = Machine(self, libc=self.libc)
         for nonblocking in (False, True):
-            self.assertEqual(m.connect(m.open(nonblocking), self.far), "ETIMEDOUT")
+            self.assertEqual(self.settle(m, m.open(nonblocking)), "ETIMEDOUT")
         for one in self.proxy.connections:
             self.assertTrue(one.ended.wait(scaled(5)))
 
