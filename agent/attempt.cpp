@@ -285,8 +285,7 @@ void Attempt::leave_the_proxy() {
 // off the proxy first, then a native failure on a port where nobody listens (tests/platform/refused_socket.c).
 void Attempt::take_off_the_proxy(bool somebody_waits) {
   leave_the_proxy();
-  if (somebody_waits || order_.native)
-    return;  // the caller gets the errno itself, and a socket that can connect again
+  if (somebody_waits || order_.native) return;  // the caller gets the errno itself, and a socket that can connect again
   const Endpoint closed = host_.closed_port(order_.ask.domain, order_.ask.v6_only);
   if (closed.address) begin_connect(closed);
 }

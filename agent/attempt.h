@@ -6,7 +6,8 @@
 //   securing     the TLS handshake with an https:// proxy
 //   handshaking  bytes of the proxy's protocol on the carrier; never one byte of the tunnel
 //   (a refusal of port 80 may lead back to dialling, for the way in absolute form: no handshake then)
-//   joining      the program's socket is connecting to the relay, or waits quietly and is connected from there (only for
+//   joining      the program's socket is connecting to the relay, or waits quietly and is connected from there (only
+//   for
 //                a carrier of our own)
 //   (a proxy that cannot be reached leads back to looking_up, for the next one: agent/attempt_dial.cpp)
 //   over         the verdict is published; only the host may touch it, to free it

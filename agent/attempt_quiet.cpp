@@ -1,5 +1,5 @@
-// The part of an attempt whose program is not kept waiting and cannot be gated: its socket stands at the quiet door, and
-// the carrier is one of ours. Everything that the program sees of its socket meanwhile is the kernel's.
+// The part of an attempt whose program is not kept waiting and cannot be gated: its socket stands at the quiet door,
+// and the carrier is one of ours. Everything that the program sees of its socket meanwhile is the kernel's.
 #include "agent/attempt.h"
 
 #include <cerrno>

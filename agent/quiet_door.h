@@ -1,6 +1,6 @@
 // Where a program's socket waits for its verdict without anybody's help: a listener whose queue is full drops every
-// SYN, so that a socket connected to it stays in SYN_SENT. The kernel itself shows it as not ready, whatever the program
-// waits with. On the verdict a socket of ours comes from the listener's port and connects to the program's: a
+// SYN, so that a socket connected to it stays in SYN_SENT. The kernel itself shows it as not ready, whatever the
+// program waits with. On the verdict a socket of ours comes from the listener's port and connects to the program's: a
 // simultaneous open, and what the program sees is a connect that took its time (tests/platform/quiet_door.c).
 //
 // Nothing is ever accepted here: who comes uninvited waits until the kernel or its program gives up. Only sockets of

@@ -110,8 +110,7 @@ bool Supervisor::connect_known(const Notice& notice, const Target& socket, const
       // A signal took the first answer: this is the same call again.
       const bool again = unheard_.contains(socket.cookie);
       if (notice.deliver_error(again ? EINPROGRESS : EALREADY) && again) unheard_.erase(socket.cookie);
-    }
-    else hold(notice, *attempt, socket.fd.get());
+    } else hold(notice, *attempt, socket.fd.get());
     return true;
   }
   const PageEntry* entry = find_socket(parts_.page.page(), socket.cookie);

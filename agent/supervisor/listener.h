@@ -27,7 +27,7 @@ struct Notice {
   seccomp_data data{};
 
   [[nodiscard]] int descriptor(unsigned index) const noexcept { return static_cast<int>(data.args[index]); }
-  [[nodiscard]] bool valid() const noexcept;  // is the caller still waiting?
+  [[nodiscard]] bool valid() const noexcept;                           // is the caller still waiting?
   void fail(int error) const noexcept { (void)deliver_error(error); }  // the call returns -1 with this errno
   void result(std::int64_t value) const noexcept { (void)deliver(value); }
   // False: nobody waits any more. A signal has interrupted the call, and the kernel may make it once more.

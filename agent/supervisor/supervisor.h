@@ -152,12 +152,12 @@ class Supervisor final : public Listener::Host,
   std::uint64_t network_ = 0;
   std::unordered_map<std::uint64_t, std::unique_ptr<HeldCall>> held_;  // by socket cookie
   std::unordered_map<HeldReceive*, std::unique_ptr<HeldReceive>> receiving_;
-  std::unordered_set<std::uint64_t> gated_;  // attempts for which nobody waits, by cookie
+  std::unordered_set<std::uint64_t> gated_;    // attempts for which nobody waits, by cookie
   std::unordered_set<std::uint64_t> unheard_;  // of them: the program was not told that its connect goes on
   unsigned doors_kept_ = 0;
-  std::unordered_set<std::uint64_t> unix_;   // listeners that are no business of ours, by inode
-  std::unordered_set<pid_t> processes_;      // that made calls
-  std::unordered_set<pid_t> refused_;        // that were told so
+  std::unordered_set<std::uint64_t> unix_;  // listeners that are no business of ours, by inode
+  std::unordered_set<pid_t> processes_;     // that made calls
+  std::unordered_set<pid_t> refused_;       // that were told so
   std::unordered_map<std::uint32_t, std::unique_ptr<Listener>> listeners_;
   std::uint32_t last_key_ = 0;
   bool inherited_ = false;  // trees of an agent before us, whose births we do not know

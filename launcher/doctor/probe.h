@@ -65,7 +65,7 @@ class Probe final : public AttemptHost {
   std::unique_ptr<SocketWatch> sockets_;
   std::unique_ptr<Lookup> lookup_;
   std::unique_ptr<RelayDoor> door_;
-  QuietDoor quiet_door_;  // nobody waits at it here
+  QuietDoor quiet_door_;       // nobody waits at it here
   std::list<ProxyUrl> asked_;  // relays point to them
   std::unique_ptr<PlainRelays> plain_;
   TlsClients tls_;

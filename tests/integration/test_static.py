@@ -87,8 +87,9 @@ class Connect(StaticCase):
                    m.read(fd), m.write(fd)]
         self.assertEqual(pending, ["EINPROGRESS", "EALREADY", 0, "timeout", "ENOTCONN", "EAGAIN", "EAGAIN"])
         self.gate.set()
+        again = "EISCONN" if self.around else 0  # the agent has no copy of that socket any more
         self.assertEqual([m.poll(fd, 4), m.so_error(fd), m.connect(fd, self.far), m.connect(fd, self.far), m.peer(fd),
-                          m.poll(fd, 1), m.read(fd)], ["OUT", 0, 0, "EISCONN", self.far, "IN", BANNER])
+                          m.poll(fd, 1), m.read(fd)], ["OUT", 0, again, "EISCONN", self.far, "IN", BANNER])
         self.assertEqual(len(self.proxy.connections), 1)
 
     def test_registered_before_connect(self):

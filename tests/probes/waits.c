@@ -1,8 +1,8 @@
 /* waits HOW COUNT ADDRESS PORT: COUNT non-blocking connects at once, waited for with HOW (poll, select, level, edge),
- * beside standard input. Says "pending=N" when all have been begun, "served" for every line that comes meanwhile, and in
- * the end how many became what: "ok=N", "ECONNREFUSED=N", ... For each that is there, the banner "220 lab\r\n" is read
- * and three bytes go around. "surprises=N": readiness without an outcome, or a second event after it.
- * The line "close" closes every second socket that is still pending, "drop" leaves without closing anything. */
+ * beside standard input. Says "pending=N" when all have been begun, "served" for every line that comes meanwhile, and
+ * in the end how many became what: "ok=N", "ECONNREFUSED=N", ... For each that is there, the banner "220 lab\r\n" is
+ * read and three bytes go around. "surprises=N": readiness without an outcome, or a second event after it. The line
+ * "close" closes every second socket that is still pending, "drop" leaves without closing anything. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -100,7 +100,8 @@ static bool goes_around(int fd) {
   char bytes[banner_size + 3];
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
   if (write(fd, "abc", 3) != 3) return false;
-  return recv(fd, bytes, sizeof bytes, MSG_WAITALL) == sizeof bytes && memcmp(bytes, "220 lab\r\nabc", sizeof bytes) == 0;
+  return recv(fd, bytes, sizeof bytes, MSG_WAITALL) == sizeof bytes &&
+         memcmp(bytes, "220 lab\r\nabc", sizeof bytes) == 0;
 }
 
 static void tell(void) {
