@@ -36,7 +36,8 @@ class Wiped(LabCase):
         return found
 
     def check(self, *command, env=None):
-        program = self.spawn("program", *command, env=env)
+        self.spawned = getattr(self, "spawned", 0) + 1
+        program = self.spawn(f"program{self.spawned}", *command, env=env)
         program.wait_line("path=/")
         self.assertEqual(self.shown(), [])
         self.assertEqual(self.proxy.connections[-1].credentials, f"user:{SECRET}")
