@@ -99,6 +99,10 @@ std::size_t preload_list(std::span<char> out, std::string_view list, std::string
   } else if (entries_before == 0) {
     to.put(library);
   }
+  if (entries_before == 0 && !preloads(list, library)) {
+    if (!list.empty()) to.entry(list);  // whatever stands between them
+    return to.size();
+  }
   count = 0;
   for (std::string_view rest = list; !rest.empty();) {
     const std::string_view entry = next_entry(rest);

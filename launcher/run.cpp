@@ -18,6 +18,7 @@
 #include "launcher/join.h"
 #include "launcher/library.h"
 #include "launcher/processes.h"
+#include "launcher/wipe.h"
 #include "trap/enter.h"
 #include "proto/wire.h"
 
@@ -177,6 +178,7 @@ int run_command(const RunOptions& options) {
   blueprint.sources = std::move(sources);
   blueprint.kept = &*kept;
   blueprint.log = &log;
+  wipe_credentials();
   return supervise(std::move(blueprint), program);
 }
 
@@ -188,6 +190,7 @@ int agent_command(const AgentOptions& options) {
   auto opened = open_log(options.logging, why);
   if (!opened) return complain(exit_towpath_failed, why);
   Log& log = opened->log;
+  wipe_credentials();
   if (!options.standalone.empty()) {
     if (!opened->file) log.follow_askers();
     return serve_standalone(loaded.policy, std::move(sources), options.standalone, log);

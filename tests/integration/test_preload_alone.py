@@ -198,6 +198,11 @@ class WhoeverAsks(AloneCase):
         self.python(_CONNECT, env={"SSL_CERT_FILE": "/nowhere"})
         self.assertEqual(len(netns.agents()), 2)
 
+    def test_what_no_agent_reads_makes_no_other_agent(self):
+        self.python(_CONNECT)
+        self.python(_CONNECT, env={"RES_OPTIONS": "ndots:3", "LOCALDOMAIN": "other.example"})
+        self.assertEqual(len(netns.agents()), 1)
+
     def test_the_same_relative_file_in_another_folder(self):
         other = self.use(proxy.Proxy("http", {NAME: self.origin.address}))
         for place, url in (("a", self.proxy.url), ("b", other.url)):

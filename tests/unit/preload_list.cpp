@@ -18,8 +18,8 @@ std::string listed(std::string_view list, std::string_view runtime = {}) {
 TEST_CASE("preload list: in front of what others want, and left where it is") {
   CHECK(listed("") == "/x/ours.so");
   CHECK(listed("a.so:b.so") == "/x/ours.so:a.so:b.so");
-  CHECK(listed("a.so b.so") == "/x/ours.so:a.so:b.so");
-  CHECK(listed("::a.so: ") == "/x/ours.so:a.so");
+  CHECK(listed("a.so b.so") == "/x/ours.so:a.so b.so");
+  CHECK(listed("::a.so: ") == "/x/ours.so:::a.so: ");
   CHECK(listed("a.so:/x/ours.so  b.so") == "a.so:/x/ours.so  b.so");
 }
 
