@@ -6,6 +6,7 @@
 #include "preload/gate.h"
 #include "preload/process.h"
 #include "preload/real.h"
+#include "preload/registrations.h"
 #include "base/sys.h"
 
 using namespace towpath;
@@ -19,13 +20,17 @@ TOWPATH_EXPORT int close(int fd) {
 TOWPATH_EXPORT int dup2(int from, int to) noexcept {
   if (from != to && agent_holds(to)) closing_socket(to);
   forget_listener(to);
-  return real().dup2(from, to);
+  const int result = real().dup2(from, to);
+  if (result >= 0) registrations_follow(from, to);
+  return result;
 }
 
 TOWPATH_EXPORT int dup3(int from, int to, int flags) noexcept {
   if (from != to && agent_holds(to)) closing_socket(to);
   forget_listener(to);
-  return real().dup3(from, to, flags);
+  const int result = real().dup3(from, to, flags);
+  if (result >= 0) registrations_follow(from, to);
+  return result;
 }
 
 TOWPATH_EXPORT int close_range(unsigned first, unsigned last, int flags) noexcept {

@@ -17,6 +17,7 @@
 #include "preload/process.h"
 #include "preload/gate.h"
 #include "preload/net.h"
+#include "preload/pending.h"
 #include "preload/real.h"
 #include "preload/registrations.h"
 #include "base/sys.h"
@@ -112,6 +113,7 @@ int converse(wire::Message& ask, std::span<const int> descriptors, const sockadd
     sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, &room);
   }
   const std::uint32_t epoch = verdict_epoch();
+  const OwnConnect own(ask.connect.cookie);
   Conversation talk;
   bool dialled = false;
   unheard = talk.ok();
@@ -177,7 +179,7 @@ int stream_connect(int fd, const Endpoint& target, const sockaddr* address, sock
   ask.connect.blocking = blocking;
   ask.connect.v6_only = domain == AF_INET6 && option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0;
   // What the program registered before connect: the agent takes it out until the tunnel stands.
-  const std::size_t early = find_registrations(cookie, ask.connect.registrations);
+  const std::size_t early = find_registrations(fd, ask.connect.registrations);
   ask.connect.registration_count = static_cast<std::uint8_t>(early);
   int descriptors[wire::max_descriptors] = {fd};
   for (std::size_t i = 0; i < early; ++i) descriptors[1 + i] = ask.connect.registrations[i].epoll;

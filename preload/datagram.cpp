@@ -21,6 +21,9 @@ constexpr std::uint16_t dns_port = 53;
 // This process, or the one it was forked from, has connected a socket to where nothing may be sent.
 constinit std::atomic<bool> any_muted{false};
 
+// The same, led a socket to the name service.
+constinit std::atomic<bool> any_led{false};
+
 int option(int fd, int name) noexcept {
   int value = -1;
   socklen_t size = sizeof value;
@@ -110,6 +113,7 @@ int datagram_connect(int fd, const Endpoint& target, const sockaddr* address, so
     case Fate::as_is: break;
     case Fate::muted: any_muted.store(true, std::memory_order_relaxed); break;
     case Fate::instead: {
+      any_led.store(true, std::memory_order_relaxed);
       const socklen_t door_size = verdict.door.to(door, domain);
       return passing::connect(fd, reinterpret_cast<sockaddr*>(&door), door_size);
     }
@@ -131,7 +135,10 @@ bool redirect(int fd, const sockaddr*& address, socklen_t& size, sockaddr_storag
   const Verdict verdict = judge(fd, target, room.ss_family, false);
   switch (verdict.fate) {
     case Fate::as_is: return true;
-    case Fate::instead: size = verdict.door.to(room, room.ss_family); break;
+    case Fate::instead:
+      any_led.store(true, std::memory_order_relaxed);
+      size = verdict.door.to(room, room.ss_family);
+      break;
     case Fate::muted: errno = ENETUNREACH; return false;
     case Fate::refused: errno = verdict.error; return false;
   }
@@ -146,6 +153,7 @@ bool silenced(int fd) noexcept {
 }
 
 const Page* page_with_doors() noexcept {
+  if (!any_led.load(std::memory_order_relaxed)) return nullptr;
   const Page* known = mapped_page();
   return known != nullptr && known->dns_doors.load(std::memory_order_acquire) != 0 ? known : nullptr;
 }

@@ -6,6 +6,7 @@
 #include "preload/connect.h"
 #include "preload/datagram.h"
 #include "preload/gate.h"
+#include "preload/pending.h"
 #include "preload/process.h"
 #include "preload/net.h"
 #include "preload/real.h"
@@ -128,9 +129,14 @@ TOWPATH_EXPORT ssize_t __recvfrom_chk(int fd, void* to, size_t size, size_t room
 TOWPATH_EXPORT ssize_t recvmsg(int fd, msghdr* message, int flags) {
   HELD_BACK(fd);
   const Page* const doors = page_with_doors();
-  if (doors == nullptr || !readable(message, sizeof *message)) return passing::recvmsg(fd, message, flags);
+  if (doors == nullptr || !readable(message, sizeof *message)) {
+    const ssize_t got = passing::recvmsg(fd, message, flags);
+    if (got >= 0) note_received(*message);
+    return got;
+  }
   const Source source(static_cast<sockaddr*>(message->msg_name), &message->msg_namelen);
   const ssize_t got = passing::recvmsg(fd, message, flags);
+  if (got >= 0) note_received(*message);
   if ((flags & MSG_ERRQUEUE) == 0) source.show(got, static_cast<sockaddr*>(message->msg_name), &message->msg_namelen);
   return got;
 }
@@ -139,6 +145,7 @@ TOWPATH_EXPORT int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags
   const Page* const doors = page_with_doors();
   const socklen_t room = doors != nullptr ? smallest_room(messages, count) : 0;
   const int got = real().recvmmsg(fd, messages, count, flags, timeout);
+  for (int i = 0; i < got; ++i) note_received(messages[i].msg_hdr);
   for (int i = 0; i < got && room != 0; ++i) {
     msghdr& each = messages[i].msg_hdr;
     if (each.msg_name != nullptr)

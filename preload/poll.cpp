@@ -137,7 +137,9 @@ void note_all_polled(const pollfd* fds, nfds_t count) noexcept {
 
 int poll_hook(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, bool& handled) noexcept {
   note_all_polled(fds, count);
-  handled = anything_pending() && readable(fds, count * sizeof *fds) && any_of_these_pending(fds, count);
+  // A bad pointer is the kernel's to find.
+  handled = anything_pending() && readable(fds, count * sizeof *fds) &&
+            (timeout == nullptr || readable(timeout, sizeof *timeout)) && any_of_these_pending(fds, count);
   return handled ? gated_ppoll(fds, count, timeout, mask) : 0;
 }
 
@@ -162,10 +164,15 @@ void put(fd_set* set, int fd, bool on) noexcept {
 }
 
 bool any_of_these_pending(int count, const fd_set* in, const fd_set* out, const fd_set* except) noexcept {
-  if (accepts_managed() && in != nullptr && readable(in, sizeof(Word)))
+  if (count < 0) return false;
+  const std::size_t size = (static_cast<std::size_t>(count) + word_bits - 1) / word_bits * sizeof(Word);
+  if (accepts_managed() && in != nullptr && readable(in, size))
     for (int fd = 0; fd < count; ++fd)
       if (has(in, fd)) note_polled(fd);
   if (!anything_pending()) return false;
+  // A bad pointer is the kernel's to find.
+  for (const fd_set* set : {in, out, except})
+    if (set != nullptr && size != 0 && !readable(set, size)) return false;
   for (int fd = 0; fd < count; ++fd)
     if ((has(in, fd) || has(out, fd) || has(except, fd)) && gated_socket(fd) != nullptr) return true;
   return false;
@@ -238,7 +245,8 @@ TOWPATH_EXPORT int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeou
 }
 
 TOWPATH_EXPORT int select(int count, fd_set* in, fd_set* out, fd_set* except, timeval* timeout) {
-  if (!any_of_these_pending(count, in, out, except)) return real().select(count, in, out, except, timeout);
+  if (!any_of_these_pending(count, in, out, except) || (timeout != nullptr && !readable(timeout, sizeof *timeout)))
+    return real().select(count, in, out, except, timeout);
   if (timeout == nullptr) return select_by_poll(count, in, out, except, nullptr, nullptr);
   const timespec time{timeout->tv_sec, timeout->tv_usec * 1000};
   const std::int64_t end = now() + time.tv_sec * second + time.tv_nsec;
@@ -250,6 +258,7 @@ TOWPATH_EXPORT int select(int count, fd_set* in, fd_set* out, fd_set* except, ti
 
 TOWPATH_EXPORT int pselect(int count, fd_set* in, fd_set* out, fd_set* except, const timespec* timeout,
                            const sigset_t* mask) {
-  if (!any_of_these_pending(count, in, out, except)) return real().pselect(count, in, out, except, timeout, mask);
+  if (!any_of_these_pending(count, in, out, except) || (timeout != nullptr && !readable(timeout, sizeof *timeout)))
+    return real().pselect(count, in, out, except, timeout, mask);
   return select_by_poll(count, in, out, except, timeout, mask);
 }

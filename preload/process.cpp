@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "preload/ask.h"
+#include "preload/pending.h"
 #include "preload/real.h"
 #include "preload/standalone.h"
 #include "preload/supervised.h"
@@ -50,17 +51,21 @@ Mode current_mode() noexcept {
   return known;
 }
 
-// A socket that came through exec may be in a handshake that the program before us began.
-bool inherited_stream() noexcept {
+// A socket that came through exec may be in a handshake that the program before us began. Asked now, and not by the
+// first hook that meets it: by then the program may have locked itself up.
+void look_at_inherited() noexcept {
   constexpr int looked_at = 16;
   for (int fd = 0; fd < looked_at; ++fd) {
     int domain = 0;
     socklen_t size = sizeof domain;
-    if (sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
-        (domain == AF_INET || domain == AF_INET6))
-      return true;
+    if (sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0 ||
+        (domain != AF_INET && domain != AF_INET6))
+      continue;
+    note_gated();
+    if (page() == nullptr) return;
+    const std::uint64_t cookie = cookie_of(fd);
+    if (known_socket_entry(cookie) != nullptr) note_inherited(cookie);
   }
-  return false;
 }
 
 constinit std::atomic<bool> runs{false};
@@ -68,7 +73,7 @@ constinit std::atomic<bool> runs{false};
 // Looks as early as possible: a program may overwrite its environment later.
 __attribute__((constructor)) void start() noexcept {
   real();
-  if (current_mode() == Mode::given && inherited_stream()) note_gated();
+  if (current_mode() == Mode::given) look_at_inherited();
   if (current_mode() != Mode::inert) put_up_net();
   runs.store(true, std::memory_order_relaxed);
 }
@@ -247,9 +252,11 @@ const Page* page() noexcept {
 bool ever_gated() noexcept { return gated.load(std::memory_order_relaxed); }
 void note_gated() noexcept { gated.store(true, std::memory_order_relaxed); }
 
-bool anything_pending() noexcept {
+bool anything_pending() noexcept { return own_pending(); }
+
+bool tree_pending() noexcept {
   const Page* known = mapped_page();
-  if (known == nullptr && gated.load(std::memory_order_relaxed)) known = page();  // for the first time after exec
+  if (known == nullptr && gated.load(std::memory_order_relaxed)) known = page();  // another agent's
   if (known != nullptr && known->pending.load(std::memory_order_acquire) != 0) return true;
   for (const auto& each : dead) {
     const Page* old = each.load(std::memory_order_acquire);

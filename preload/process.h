@@ -61,7 +61,9 @@ bool ever_gated() noexcept;
 const PageEntry* known_socket_entry(std::uint64_t cookie) noexcept;
 SocketState state_of(const PageEntry& entry) noexcept;
 
-// Could any socket of this process be in a handshake right now? One or two loads; false nearly always.
+// Could any socket of the whole tree be in a handshake right now?
+bool tree_pending() noexcept;
+// Could any socket of this process be? One or two loads; false nearly always.
 bool anything_pending() noexcept;
 
 // The kernel's identity of a socket, 0 when `fd` is none.

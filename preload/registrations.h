@@ -1,10 +1,13 @@
 // What the program put into its epoll sets before it called connect (nginx does, and others that add first).
 //
 // A registration made before connect would show the proxy's TCP connection as readiness, so the agent takes it out
-// until the tunnel stands; for that it must be known. Only unconnected INET stream sockets are remembered, in a fixed
-// table keyed by socket cookie. Entries of closed sockets are harmless: a cookie never comes back.
+// until the tunnel stands; for that it must be known. What a program adds may be anything, and to ask what it is would
+// be a system call that the program did not make: everything is noted by its number, in a fixed table, and looked at by
+// the connect of that number. A number that was closed and used again leads to an entry that is not true any more; the
+// agent finds nothing to take out then.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include <sys/epoll.h>
@@ -16,8 +19,10 @@ namespace towpath {
 // After a successful epoll_ctl of the program on `fd`.
 void remember_registration(int epoll, int operation, int fd, const epoll_event* event) noexcept;
 
-// Registrations of a socket, at most wire::max_registrations; returns how many.
-std::size_t find_registrations(std::uint64_t cookie,
-                               std::array<wire::Registration, wire::max_registrations>& out) noexcept;
+// `to` has become another number of what `from` is.
+void registrations_follow(int from, int to) noexcept;
+
+// What is noted of that number, at most wire::max_registrations, and forgotten by it; returns how many.
+std::size_t find_registrations(int fd, std::array<wire::Registration, wire::max_registrations>& out) noexcept;
 
 }  // namespace towpath
