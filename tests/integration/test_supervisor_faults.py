@@ -78,6 +78,8 @@ class Dying(FaultCase):
     def test_a_call_that_comes_while_there_is_no_agent(self):
         m = self.machine()
         fd, old = m.open(), m.agent()
+        # The program's wait for our next word is shown, too, and must have been answered.
+        wait_until(lambda: proc.call_of(m.pid) == "recvmsg" and proc.call_of(old) == "epoll_pwait", "rest")
         os.kill(m.process.pid, signal.SIGSTOP)  # P cannot start one
         wait_until(lambda: tree.stat(m.process.pid)[0] == "T", "stop of P")
         os.kill(old, signal.SIGKILL)
