@@ -36,7 +36,7 @@ long install(const Flavour& flavour, const Secret& secret) noexcept {
   const unsigned long listener = SECCOMP_FILTER_FLAG_NEW_LISTENER;
   // Go preempts its threads by signals, each of which would restart a call that the agent is about to answer. Other
   // programs' signals end a connect that is held, as they end any other.
-  unsigned long flags = flavour.go ? listener | wait_killable_recv : listener;
+  unsigned long flags = flavour.go || flavour.library ? listener | wait_killable_recv : listener;
   long result = sys::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
   if (result == -EINVAL && flags != listener) {
     flags = listener;
@@ -204,8 +204,8 @@ std::string_view explain(Step step) noexcept {
              "setuid programs away";
     case Step::agent: return "the agent did not take the seccomp listener";
     case Step::unseen:
-      return "the agent may not look into the program (kernel.yama.ptrace_scope above 1, a seccomp profile, or another "
-             "user and no CAP_SYS_PTRACE)";
+      return "the agent may not look into the program (kernel.yama.ptrace_scope above 1, a seccomp profile, another "
+             "user and no CAP_SYS_PTRACE, or /proc is not mounted)";
   }
   return "it cannot be supervised";
 }

@@ -299,8 +299,8 @@ class Names(Doctor):
         self.expect(found, "name servers", "FAIL", "no answer from 127.0.0.77", "/etc/resolv.conf")
 
     def test_the_synthetic_range_is_in_use(self):
-        netns.add_address("198.18.7.7/32")
-        self.addCleanup(netns.drop_address, "198.18.7.7/32")
+        netns.own_address("198.18.7.7/32", "lo")
+        self.addCleanup(netns.disown_address, "198.18.7.7/32", "lo")
         self.proxy_values("http://127.0.0.1:9")
         found = self.doctor(code=1)
         self.expect(found, "synthetic addresses", "warn", "interface lo", "set proxy.syntheticRange")

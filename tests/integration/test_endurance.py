@@ -124,7 +124,8 @@ class UnderLoad(EnduranceCase):
         self.proxy_values(self.squid.url)
 
     def test_agents_die(self):
-        """What is in a handshake fails with ENETDOWN; tunnels go on, and so does everything after."""
+        """What is in a handshake fails with ENETDOWN; tunnels go on, and so does everything after. By seccomp alone the tunnels of
+        non-blocking connects are relays of the agent, and end with it."""
         holder = self.start_program(PYTHON, "-c", _HOLDER, "20", NAME, "7")
         holder.wait_line("held 20")
         for mode in ("preload", "seccomp"):
@@ -137,7 +138,8 @@ class UnderLoad(EnduranceCase):
                     os.kill(agent, signal.SIGKILL)
                 self.more(stream, 100)
                 errors = self.seen(stream)[1]
-                self.assertLessEqual(set(errors), {"ENETDOWN"})
+                cut = {error for error in errors if error.startswith("CUT:")} if mode == "seccomp" else set()
+                self.assertLessEqual(set(errors), {"ENETDOWN", *cut})
                 self.assertLessEqual(sum(errors.values()), 4 * kills)
                 stream.stop()
         old = tree.agent_of(holder.pid)

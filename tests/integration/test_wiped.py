@@ -9,8 +9,8 @@ from lab.origin import Origin
 from lab.proxy import Proxy
 
 NAME, SECRET = "tunnelled.example", "hunter2"
-GET = ("import sys, urllib.request\nprint(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode(), flush=True)\n"
-       "sys.stdin.read()")
+GET = ("import signal, sys, urllib.request\nprint(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode(), flush=True)\n"
+       "signal.pause()")
 
 
 class Wiped(LabCase):
@@ -19,7 +19,7 @@ class Wiped(LabCase):
         origin = self.use(Origin("127.0.0.80"))
         self.proxy = self.use(Proxy(names={NAME: origin.address}, credentials=f"user:{SECRET}"))
         self.program = ("/usr/bin/python3", "-c", GET, f"http://{NAME}:{origin.port}/")
-        self.addCleanup(lambda: proc.kill(netns.agents()))
+        self.addCleanup(lambda: proc.kill(netns.guards_and_agents()))
 
     def shown(self):
         """(process, file) of all that show the password and are towpath's."""
