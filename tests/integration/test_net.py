@@ -225,6 +225,27 @@ class WhereThereCanBeNone(test_programs.Programs):
         self.assertIn("setuid: direct is configured", self.assert_ran(self.towpath(*self.command)).err)
 
 
+class Loader(LabCase):
+    """The loader looks for a library where the caller of dlopen says (RUNPATH): the hook must not be taken for the caller."""
+
+    def test_it(self):
+        part, whole = os.path.join(self.directory, "part"), os.path.join(self.directory, "whole")
+        os.mkdir(part)
+        source = self.file("part.c", "int answer(void) { return 42; }\n")
+        main_source = self.file("whole.c", '#include <dlfcn.h>\n#include <stdio.h>\nint main(void) {\n'
+                                '  void* part = dlopen("libpart.so", RTLD_NOW | RTLD_DEEPBIND);\n'
+                                '  if (!part) return puts(dlerror()), 1;\n'
+                                '  return printf("%d\\n", ((int (*)(void))dlsym(part, "answer"))()), 0;\n}\n')
+        gcc = self.need("gcc")
+        for line in ([gcc, "-shared", "-fPIC", "-o", f"{part}/libpart.so", source],
+                     [gcc, "-D_GNU_SOURCE", "-o", whole, main_source, "-Wl,--enable-new-dtags,-rpath,$ORIGIN/part"]):
+            self.assert_ran(self.bare(*line))
+        self.proxy_values("http://127.0.0.1:9")
+        self.assertEqual(self.bare(whole).out, "42\n")
+        for options in ((), ("--net", "off")):
+            self.assertEqual(self.towpath(whole, options=options).out, "42\n")
+
+
 class BrokenVariable(LabCase):
     """TOWPATH_CONTROL is there and no good: nothing goes direct."""
     leaks_allowed = False
