@@ -2,11 +2,14 @@
 
 #include <climits>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <ctime>
 
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -33,6 +36,34 @@ bool plain(std::string_view value) noexcept {
   return true;
 }
 
+bool is_inet(int fd) noexcept {
+  int domain = AF_UNIX;
+  socklen_t size = sizeof domain;
+  getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size);
+  return domain == AF_INET || domain == AF_INET6;
+}
+
+// Was descriptor 2 of that process opened for append?
+bool appends(int pid) noexcept {
+  char path[32], text[256];
+  std::snprintf(path, sizeof path, "/proc/%d/fdinfo/2", pid);
+  const UniqueFd fd(open(path, O_RDONLY | O_CLOEXEC));
+  const ssize_t size = fd ? read(fd.get(), text, sizeof text - 1) : -1;
+  if (size <= 0) return false;
+  text[size] = '\0';
+  const char* const flags = std::strstr(text, "flags:");
+  return flags != nullptr && (std::strtoul(flags + 6, nullptr, 8) & O_APPEND) != 0;
+}
+
+// Whether a program's descriptor 2 is something to tell people on, as preload/complain has it: it may be a file that
+// holds something else, or a client's connection (a server that inetd started).
+bool takes_lines(int fd, int pid) noexcept {
+  struct stat is {};
+  if (fstat(fd, &is) != 0) return false;
+  if (S_ISREG(is.st_mode)) return appends(pid);
+  return S_ISCHR(is.st_mode) || S_ISFIFO(is.st_mode) || (S_ISSOCK(is.st_mode) && !is_inet(fd));
+}
+
 // The very description that the process writes to, where we may have it: a file opened anew would have a position of
 // its own, and what the program writes next would overwrite our line.
 UniqueFd standard_error_of(int pid) noexcept {
@@ -45,12 +76,9 @@ UniqueFd standard_error_of(int pid) noexcept {
   return out;
 }
 
-// The program's own pipe may block: a full one must not stop the agent. A server started by inetd has its client there.
+// The program's own pipe may block: a full one must not stop the agent.
 bool can_be_written(int fd) noexcept {
-  int domain = AF_UNIX;
-  socklen_t size = sizeof domain;
-  getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size);
-  if (domain != AF_UNIX) return false;
+  if (is_inet(fd)) return false;
   pollfd watched{fd, POLLOUT, 0};
   return poll(&watched, 1, 0) == 1 && (watched.revents & POLLOUT) != 0;
 }
@@ -90,7 +118,10 @@ std::optional<LogFormat> parse_log_format(std::string_view text) noexcept {
 
 void Log::write(std::string_view line, int pid) const noexcept {
   UniqueFd theirs;
-  if (follows_askers_ && pid != 0) theirs = standard_error_of(pid);
+  if (follows_askers_ && pid != 0) {
+    theirs = standard_error_of(pid);
+    if (theirs && !takes_lines(theirs.get(), pid)) return;
+  }
   const int to = theirs ? theirs.get() : fd_;
   // A log that is full or gone must not stop anything: the line is lost, and the result is of no use to anybody.
   if (!can_be_written(to)) return;

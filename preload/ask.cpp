@@ -1,3 +1,4 @@
+#include "preload/complain.h"
 #include "preload/ask.h"
 
 #include <cerrno>

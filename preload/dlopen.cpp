@@ -1,10 +1,11 @@
-// dlopen() and dlmopen(): libraries that would be bound past ours. Under the net nothing is changed: what they do is shown
-// to the agent. Elsewhere RTLD_DEEPBIND is taken away, as sanitizers' runtimes do, so that a library's calls find our
-// hooks before libc; a name space of its own has a libc of its own, of which one line tells.
+// dlopen() and dlmopen(): libraries that would be bound past ours. Under the net nothing is changed: what they do is
+// shown to the agent. Elsewhere RTLD_DEEPBIND is taken away, as sanitizers' runtimes do, so that a library's calls find
+// our hooks before libc; a name space of its own has a libc of its own, of which one line tells.
 #include <atomic>
 
 #include <dlfcn.h>
 
+#include "preload/complain.h"
 #include "preload/net.h"
 #include "preload/process.h"
 #include "preload/real.h"

@@ -1,3 +1,4 @@
+#include "preload/complain.h"
 #include "preload/process.h"
 
 #include <cerrno>
@@ -73,8 +74,10 @@ constinit std::atomic<bool> runs{false};
 // Looks as early as possible: a program may overwrite its environment later.
 __attribute__((constructor)) void start() noexcept {
   real();
+  if (current_mode() == Mode::inert) return;
+  note_standard_error();
   if (current_mode() == Mode::given) look_at_inherited();
-  if (current_mode() != Mode::inert) put_up_net();
+  put_up_net();
   runs.store(true, std::memory_order_relaxed);
 }
 

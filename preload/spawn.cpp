@@ -7,6 +7,7 @@
 #include <alloca.h>
 
 #include "base/sys.h"
+#include "preload/complain.h"
 #include "preload/exec_environment.h"
 #include "preload/path_search.h"
 #include "preload/real.h"

@@ -1,3 +1,4 @@
+#include "preload/complain.h"
 #include "preload/standalone.h"
 
 #include <atomic>
@@ -57,7 +58,6 @@ constinit char library_path[longest_path]{};
 constinit std::uint64_t configuration_hash = 0;
 constinit std::atomic<int> state{-1};  // -1 not looked yet, 0 no, 1 yes
 constinit std::atomic<std::int64_t> failed_at{0};
-constinit std::atomic<bool> complained{false};
 
 // The agent gets the environment that this process started with, and only what configures it. By the time of the first
 // connect the program may have taken the proxies out of its environment: an agent that knows none would lead every
@@ -308,34 +308,6 @@ void agent_paths(AgentPaths& out) noexcept {
     out.list[count++] = "/usr/bin/towpath";
   }
   out.list[count] = nullptr;
-}
-
-void complain_once(std::string_view what, std::string_view why) noexcept {
-  if (!complained.exchange(true, std::memory_order_relaxed)) complain(what, why);
-}
-
-void complain(std::string_view what, std::string_view why) noexcept {
-  char line[512];
-  std::size_t size = 0;
-  for (const std::string_view part :
-       {std::string_view("towpath: "), what, std::string_view(": "), why, std::string_view("\n")})
-    for (const char c : part)
-      if (size < sizeof line) line[size++] = c;
-  // Standard error may be a pipe that nobody reads any more, or that is full: neither a signal nor a wait is ours to
-  // cause.
-  struct {
-    int fd;
-    short events, revents;
-  } standard_error{2, 4, 0};
-  constexpr short can_be_written = 4;
-  const timespec now{};
-  // A server that inetd started has its client there.
-  int domain = AF_UNIX;
-  socklen_t domain_size = sizeof domain;
-  sys::call(SYS_getsockopt, 2, SOL_SOCKET, SO_DOMAIN, &domain, &domain_size);
-  if (domain != AF_UNIX) return;
-  if (sys::call(SYS_ppoll, &standard_error, 1, &now, 0, 8) == 1 && standard_error.revents == can_be_written)
-    sys::call(SYS_write, 2, line, size);
 }
 
 bool start_agent(std::string_view name) noexcept {

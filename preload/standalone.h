@@ -36,9 +36,4 @@ struct AgentPaths {
 };
 void agent_paths(AgentPaths& out) noexcept;
 
-// One line on standard error.
-void complain(std::string_view what, std::string_view why) noexcept;
-// The same, the first time only: whatever fails after it fails for the same reason.
-void complain_once(std::string_view what, std::string_view why) noexcept;
-
 }  // namespace towpath

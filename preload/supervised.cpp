@@ -1,3 +1,4 @@
+#include "preload/complain.h"
 #include "preload/supervised.h"
 
 #include <cerrno>

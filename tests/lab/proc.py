@@ -55,7 +55,8 @@ class Process:
         self.name, self.command = name, [str(word) for word in command]
         self._paths = [_fresh(directory, name, "out"), _fresh(directory, name, "err")]
         self._shown = [0, 0]
-        with open(self._paths[0], "wb") as out, open(self._paths[1], "wb") as err:
+        # For append: towpath's library writes into no other file.
+        with open(self._paths[0], "ab") as out, open(self._paths[1], "ab") as err:
             self.popen = subprocess.Popen(self.command, stdin=stdin, stdout=out, stderr=err, env=env, cwd=cwd,
                                           start_new_session=True, pass_fds=pass_fds)
         self.pid = self.popen.pid
