@@ -87,7 +87,7 @@ void choose_net(NetMode net, const Choice& choice, const Policy& policy, Program
   if (!alone && net == NetMode::off) return;
   if (!alone && policy.setuid == SetuidMode::direct && !trap::spares_privileges())
     program.no_net = trap::Step::privileges;
-  else program.filter = trap::Flavour{choice.go, false, inbound_on(policy.reverse), program.has_library};
+  else program.filter = trap::Flavour{choice.go, false, inbound_on(policy.reverse)};
 }
 
 // The program and nothing in between.

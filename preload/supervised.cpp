@@ -86,7 +86,7 @@ trap::Entered enter_here(bool go) noexcept {
     if (const int error = other.ok() ? trap::seen_by_agent(other.fd(), token) : ENETDOWN; error != 0)
       return {trap::Step::unseen, error, false};
   }
-  return trap::enter(talk.fd(), token, {go, false, inbound_possible(), true});
+  return trap::enter(talk.fd(), token, {go, false, inbound_possible()});
 }
 
 // A Go program's system calls do not pass libc. Where it cannot be supervised it gets no INET socket.

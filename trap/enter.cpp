@@ -36,7 +36,7 @@ long install(const Flavour& flavour, const Secret& secret) noexcept {
   const unsigned long listener = SECCOMP_FILTER_FLAG_NEW_LISTENER;
   // Go preempts its threads by signals, each of which would restart a call that the agent is about to answer. Other
   // programs' signals end a connect that is held, as they end any other.
-  unsigned long flags = flavour.go || flavour.library ? listener | wait_killable_recv : listener;
+  unsigned long flags = flavour.go ? listener | wait_killable_recv : listener;
   long result = sys::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
   if (result == -EINVAL && flags != listener) {
     flags = listener;

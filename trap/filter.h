@@ -30,17 +30,14 @@ struct Flavour {
   bool go = false;      // a Go program: signals preempt its threads; its resolver does not look where answers come from
   bool births = false;  // pidfd_getfd is refused here: the agent makes the sockets and epoll sets itself
   bool inbound = false;  // accept is managed (`reverseProxy`)
-  // The library is above it, so that waiting calls are rare here, and Go programs are common below: signals do not end
-  // a stopped call by themselves (the agent looks for them).
-  bool library = false;
 
   [[nodiscard]] std::uint32_t bits() const noexcept {
-    return (go ? 1u : 0u) | (births ? 2u : 0u) | (inbound ? 4u : 0u) | (library ? 8u : 0u);
+    return (go ? 1u : 0u) | (births ? 2u : 0u) | (inbound ? 4u : 0u);
   }
   [[nodiscard]] static Flavour of(std::uint32_t bits) noexcept {
-    return {(bits & 1u) != 0, (bits & 2u) != 0, (bits & 4u) != 0, (bits & 8u) != 0};
+    return {(bits & 1u) != 0, (bits & 2u) != 0, (bits & 4u) != 0};
   }
-  static constexpr std::uint32_t all_bits = 15;
+  static constexpr std::uint32_t all_bits = 7;
 };
 
 inline constexpr std::size_t most_instructions = 160;

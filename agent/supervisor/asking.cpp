@@ -11,14 +11,42 @@
 
 namespace towpath {
 
+// A signal that comes just after the answer loses it (kernels before 6.18 even where WAIT_KILLABLE_RECV is set): the
+// same call is made once more, and when the handshake has ended in between the socket is in the set already.
+bool Supervisor::was_answered(const Notice& notice, std::uint64_t cookie) {
+  const auto at = answered_adds_.find(cookie);
+  if (at == answered_adds_.end()) return false;
+  epoll_event event{};
+  const AnsweredAdd before = at->second;
+  answered_adds_.erase(at);
+  return before.tid == notice.tid && before.epoll == notice.descriptor(0) && before.fd == notice.descriptor(2) &&
+         read_memory(notice.tid, notice.data.args[3], &event, sizeof event) == 0 && event.events == before.events &&
+         event.data.u64 == before.data;
+}
+
+void Supervisor::note_answer(const Notice& notice, std::uint64_t cookie, const wire::Registration& made) {
+  answered_adds_[cookie] = {notice.tid, made.epoll, made.fd, made.events, made.data, uv_now(parts_.loop)};
+}
+
+void Supervisor::forget_answers() {
+  constexpr std::uint64_t long_enough_ms = 1000;
+  const std::uint64_t now = uv_now(parts_.loop);
+  if (answered_adds_.empty() || now - answers_looked_at_ms_ < long_enough_ms) return;
+  answers_looked_at_ms_ = now;
+  std::erase_if(answered_adds_, [now](const auto& each) { return now - each.second.at_ms >= long_enough_ms; });
+}
+
 // Nothing in a handshake: the kernel's business, and most calls are.
 void Supervisor::epoll_ctl(const Notice& notice) {
-  if (!parts_.judge.any_attempt()) return notice.go_on();
+  forget_answers();
+  const bool adds = notice.descriptor(1) == EPOLL_CTL_ADD && !answered_adds_.empty();
+  if (!parts_.judge.any_attempt() && !adds) return notice.go_on();
   Target socket;
   if (!inspect(notice, notice.descriptor(2), socket))
     return errno == EMFILE || errno == ENFILE ? full(notice, ENOMEM) : notice.go_on();
   Attempt* attempt = parts_.judge.find(socket.cookie);
-  if (attempt == nullptr || attempt->order().native || attempt->quiet()) return notice.go_on();
+  if (attempt == nullptr || attempt->order().native || attempt->quiet())
+    return adds && was_answered(notice, socket.cookie) ? notice.result(0) : notice.go_on();
   const pid_t process = tasks_.process_of(notice.tid);
   wire::Registration wanted{};
   wanted.epoll = notice.descriptor(0);
@@ -39,7 +67,11 @@ void Supervisor::epoll_ctl(const Notice& notice) {
   if (error == ENOENT) return notice.go_on();
   if (error != 0) return notice.fail(error);
   // A call that a signal has interrupted is made again, and must not find its own registration.
-  if (!notice.deliver(0) && operation == EPOLL_CTL_ADD) attempt->registrations().take_back(process, wanted);
+  if (notice.deliver(0)) {
+    if (operation == EPOLL_CTL_ADD) note_answer(notice, socket.cookie, wanted);
+  } else if (operation == EPOLL_CTL_ADD) {
+    attempt->registrations().take_back(process, wanted);
+  }
 }
 
 // SO_ERROR is the verdict: 0 while there is none, the true errno once.

@@ -97,6 +97,9 @@ class Supervisor final : public Listener::Host,
   void hold(const Notice& notice, Attempt& attempt, int socket);
   // asking.cpp
   void epoll_ctl(const Notice& notice);
+  bool was_answered(const Notice& notice, std::uint64_t cookie);
+  void note_answer(const Notice& notice, std::uint64_t cookie, const wire::Registration& made);
+  void forget_answers();
   void getsockopt(const Notice& notice);
   void getpeername(const Notice& notice);
   // datagram.cpp
@@ -152,6 +155,15 @@ class Supervisor final : public Listener::Host,
   std::uint64_t network_ = 0;
   std::unordered_map<std::uint64_t, std::unique_ptr<HeldCall>> held_;  // by socket cookie
   std::unordered_map<HeldReceive*, std::unique_ptr<HeldReceive>> receiving_;
+  // Registrations that were deferred and answered lately, by socket.
+  struct AnsweredAdd {
+    pid_t tid;
+    std::int32_t epoll, fd;
+    std::uint32_t events;
+    std::uint64_t data, at_ms;
+  };
+  std::unordered_map<std::uint64_t, AnsweredAdd> answered_adds_;
+  std::uint64_t answers_looked_at_ms_ = 0;
   std::unordered_set<std::uint64_t> gated_;    // attempts for which nobody waits, by cookie
   std::unordered_set<std::uint64_t> unheard_;  // of them: the program was not told that its connect goes on
   unsigned doors_kept_ = 0;

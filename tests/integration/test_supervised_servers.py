@@ -190,6 +190,7 @@ class NothingIsLeft(ServerCase):
         with open(pipe, "w"):
             if ready:
                 server.wait_line(ready, timeout=120)
+                wait_until(lambda: self.agent_holds(agent)[0] <= seen[0][0] + 16, "close of the agent's copies")
                 seen.append(self.agent_holds(agent))
         server.wait_line("ended", timeout=120)
         try:
